@@ -166,4 +166,5 @@ var (
 	ErrNoConnection = errors.New("tailrace: no such connection")
 	ErrSlow         = errors.New("tailrace: connection has too many control events waiting")
 	ErrReserved     = errors.New("tailrace: name or type is reserved")
+	ErrRetired      = errors.New("tailrace: topic is retired")
 )

@@ -1,0 +1,165 @@
+package tailrace
+
+import (
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of one feed's ring, and of what one write joins.
+const (
+	maxRingFrames = 4096
+	maxRingBytes  = 1 << 20
+	maxJoin       = 32 << 10 // a subscriber that stalls holds at most one such buffer
+)
+
+// feed is the ring of one selection: the frames of its newest events in log
+// order, each once. Streams with equal selections share it. It covers the
+// interval (from, visible] of the sequence: everything of its selection in
+// there is in the ring.
+type feed struct {
+	key string // of Hub.feeds
+	sel Selector
+
+	// ended counts appends that closed a topic of the selection; a stream
+	// that sees it move asks the log whether everything has ended.
+	ended atomic.Uint64
+
+	mu      sync.Mutex
+	from    uint64
+	ring    []*frame // by position
+	bytes   int64
+	joins   [sharedForms]join
+	streams map[*stream]struct{}
+	idle    time.Time // since when it has no streams
+}
+
+// join is a run of frames as one slice, shared by the streams that stand
+// before the same frame when the same ones are visible.
+type join struct {
+	first, limit, end uint64
+	frames            int
+	buf               []byte
+}
+
+// feedKey names a canonical selection. Names and patterns have no control
+// characters, so the separators are unambiguous.
+func feedKey(s Selector) string {
+	return strings.Join(s.Topics, "\n") + "\r" + strings.Join(s.Patterns, "\n")
+}
+
+// append adds a frame that is not yet visible and returns the frames that
+// fell out. Called with Hub.tailMu held.
+func (f *feed) append(fr *frame) (dropped []*frame, added bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.ring); n > 0 && f.ring[n-1] == fr {
+		return nil, false // another part of the selection had it
+	}
+	f.ring = append(f.ring, fr)
+	f.bytes += fr.size()
+	n := 0
+	for b := f.bytes; n < len(f.ring)-1 && (b > maxRingBytes || len(f.ring)-n > maxRingFrames); n++ {
+		b -= f.ring[n].size()
+	}
+	return f.drop(n), true
+}
+
+// drop removes the n oldest frames and returns them. Called with mu held.
+func (f *feed) drop(n int) []*frame {
+	if n == 0 {
+		return nil
+	}
+	dropped := append([]*frame(nil), f.ring[:n]...)
+	for _, fr := range dropped {
+		f.bytes -= fr.size()
+	}
+	f.from = dropped[n-1].pos()
+	clear(f.ring[:n])
+	f.ring = f.ring[n:]
+	if len(f.ring) == 0 {
+		f.ring = nil
+		f.joins = [sharedForms]join{}
+	}
+	return dropped
+}
+
+// batch is what a stream writes next.
+type batch struct {
+	buf    []byte // shared, never changed
+	end    uint64 // the stream's position once buf is written
+	events int
+}
+
+// next returns what follows pos in the ring up to limit, at most maxJoin bytes
+// or one frame. ok is false if pos has fallen out of the ring; then the log
+// knows. types, if not nil, are the only event types wanted.
+func (f *feed) next(pos, limit uint64, fm form, types map[string]bool) (b batch, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pos < f.from {
+		return batch{}, false
+	}
+	i := sort.Search(len(f.ring), func(i int) bool { return f.ring[i].pos() > pos })
+	rest := f.ring[i:]
+	if n := len(rest); n == 0 || rest[0].pos() > limit {
+		return batch{end: max(pos, limit)}, true
+	}
+	if types != nil {
+		return joinFrames(nil, rest, limit, fm, types), true
+	}
+	if len(rest) == 1 {
+		return batch{buf: rest[0].bytes(fm), end: max(limit, rest[0].pos()), events: 1}, true
+	}
+	j := &f.joins[fm]
+	if j.first != rest[0].pos() || j.limit != limit || j.buf == nil {
+		b := joinFrames(nil, rest, limit, fm, nil)
+		*j = join{first: rest[0].pos(), limit: limit, end: b.end, frames: b.events, buf: b.buf}
+	}
+	return batch{buf: j.buf, end: j.end, events: j.frames}, true
+}
+
+// joinFrames appends the frames up to limit to buf.
+func joinFrames(buf []byte, frames []*frame, limit uint64, fm form, types map[string]bool) batch {
+	b := batch{buf: buf}
+	for i, fr := range frames {
+		if fr.pos() > limit {
+			break
+		}
+		if types == nil || types[typeName(fr.ev.Type)] {
+			block := fr.bytes(fm)
+			if b.events > 0 && len(b.buf)+len(block) > maxJoin {
+				b.end = frames[i-1].pos()
+				return b
+			}
+			if b.buf == nil {
+				b.buf = make([]byte, 0, min(maxJoin, len(block)*min(len(frames), 8)))
+			}
+			b.buf = append(b.buf, block...)
+			b.events++
+		}
+	}
+	b.end = limit
+	return b
+}
+
+// typeName is the name under which an event type is selected.
+func typeName(t string) string {
+	if t == "" {
+		return "message"
+	}
+	return t
+}
+
+// lag counts the frames after pos; ok is false if pos is behind the ring.
+func (f *feed) lag(pos uint64) (n int64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pos < f.from {
+		return 0, false
+	}
+	i := sort.Search(len(f.ring), func(i int) bool { return f.ring[i].pos() > pos })
+	return int64(len(f.ring) - i), true
+}

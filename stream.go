@@ -1,0 +1,574 @@
+package tailrace
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailrace/tailrace/sse"
+)
+
+// replayReaders bounds how many streams read the log at once, so that a storm
+// of returning clients cannot starve publishers and live streams.
+func replayReaders() int { return 2 * runtime.GOMAXPROCS(0) }
+
+// Pages of the log for a stream that is behind, in bytes of data.
+const (
+	minPage = 1 << 10
+	maxPage = maxJoin
+)
+
+// maxControl is how many control events may wait on one stream.
+const maxControl = 16
+
+// cursorInterval is how often a stream with hello learns its position while
+// nothing of its selection happens.
+const cursorInterval = 60 * time.Second
+
+// stream is one subscriber: a cursor over the log, never a queue. It runs on
+// the goroutine of its handler, which alone touches the fields without a
+// comment about locks.
+type stream struct {
+	hub   *Hub
+	sub   *Subscription
+	id    string
+	info  ConnInfo // what does not change
+	out   *sse.Stream
+	rc    *http.ResponseController
+	feed  *feed
+	form  form
+	types map[string]bool
+	skip  OverflowPolicy
+
+	cur      Cursor // everything of the selection up to here is written
+	told     uint64
+	behind   bool // the log serves it, not the ring
+	live     bool // it has been at the head
+	ended    uint64
+	left     int // events until the limit; negative: none
+	page     *Page
+	buf      []byte
+	lastData int64 // tick of the last event, for tailrace.cursor
+	lastCur  uint64
+
+	pos        atomic.Uint64 // cur.Pos, for others
+	sentEvents atomic.Int64
+	sentBytes  atomic.Int64
+	lastWrite  atomic.Int64 // tick
+	beat       atomic.Bool
+	closing    atomic.Pointer[string] // reason of a wanted close
+
+	idle   atomic.Bool // it waits for wakeup; who turns it false sends
+	wakeup chan struct{}
+	pass   atomic.Pointer[pass]
+
+	mu      sync.Mutex
+	control []control // waiting, in order
+	done    bool      // the handler is about to return: hands off the writer
+}
+
+// control is an event that is not in the log. It goes out after the last
+// event at or below barrier and before the first above.
+type control struct {
+	frame   []byte
+	barrier uint64
+}
+
+// wakeIn wakes s if it is idle, as one of the streams of p.
+func (s *stream) wakeIn(p *pass) {
+	if s.idle.CompareAndSwap(true, false) {
+		p.pending.Add(1)
+		s.pass.Store(p)
+		s.wakeup <- struct{}{}
+	}
+}
+
+// wake wakes s if it is idle. A busy stream looks at everything once more
+// before it rests.
+func (s *stream) wake() {
+	if s.idle.CompareAndSwap(true, false) {
+		s.wakeup <- struct{}{}
+	}
+}
+
+// rest waits until there may be something to do.
+func (s *stream) rest() {
+	if p := s.pass.Swap(nil); p != nil {
+		p.finish()
+	}
+	s.idle.Store(true)
+	if s.hasWork() && s.idle.CompareAndSwap(true, false) {
+		return
+	}
+	<-s.wakeup
+}
+
+// hasWork reports whether a wake may have been missed before s was idle.
+func (s *stream) hasWork() bool {
+	return s.hub.visible.Load() > s.cur.Pos || s.feed.ended.Load() != s.ended || s.beat.Load() || s.closing.Load() != nil ||
+		s.out.Context().Err() != nil || s.waiting() > 0
+}
+
+func (s *stream) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.control)
+}
+
+// enqueue adds a control event, if there is room.
+func (s *stream) enqueue(c control) bool {
+	s.mu.Lock()
+	ok := len(s.control) < maxControl
+	if ok {
+		s.control = append(s.control, c)
+	}
+	s.mu.Unlock()
+	s.wake()
+	return ok
+}
+
+// barrier is the position at which the first waiting control event goes out.
+func (s *stream) barrier() (uint64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.control) == 0 {
+		return 0, false
+	}
+	return s.control[0].barrier, true
+}
+
+func (s *stream) popControl() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.control[0].frame
+	if s.control = s.control[1:]; len(s.control) == 0 {
+		s.control = nil
+	}
+	return f
+}
+
+// endSoon asks s to end at the next frame border.
+func (s *stream) endSoon(reason string) {
+	if s.closing.CompareAndSwap(nil, &reason) {
+		s.wake()
+	}
+}
+
+// abort ends a stream that does not take its farewell: a write in progress
+// fails at once.
+func (s *stream) abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.done {
+		s.rc.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// beatIfDue marks s for a heartbeat if it has had no byte for its interval.
+func (s *stream) beatIfDue(tick int64) {
+	if tick-s.lastWrite.Load() >= int64(s.sub.Heartbeat/time.Second) {
+		s.beat.Store(true)
+		s.wake()
+	}
+}
+
+// errEnd is how a step says that the stream is over and why.
+type errEnd string
+
+func (e errEnd) Error() string { return string(e) }
+
+// run serves s until it ends and returns the reason.
+func (s *stream) run() (reason string) {
+	for {
+		if why := s.closing.Load(); why != nil {
+			s.farewell(*why)
+			return *why
+		}
+		wrote, err := s.step()
+		if err != nil {
+			return s.reason(err)
+		}
+		if !wrote {
+			s.rest()
+		}
+	}
+}
+
+// reason names what ended s.
+func (s *stream) reason(err error) string {
+	var end errEnd
+	switch {
+	case errors.As(err, &end):
+		return string(end)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "stalled"
+	case s.out.Context().Err() != nil:
+		return "client"
+	}
+	return "error"
+}
+
+// step writes what is next, if anything.
+func (s *stream) step() (wrote bool, err error) {
+	if err := s.out.Context().Err(); err != nil {
+		return false, err
+	}
+	limit := s.hub.visible.Load()
+	if b, ok := s.barrier(); ok {
+		if b <= s.cur.Pos {
+			return true, s.write(s.popControl(), 0)
+		}
+		limit = min(limit, b)
+	}
+	if s.behind {
+		return true, s.catchUp()
+	}
+	if limit > s.cur.Pos {
+		b, ok := s.feed.next(s.cur.Pos, limit, s.form, s.types)
+		if !ok {
+			return true, s.overflow()
+		}
+		if s.left >= 0 && b.events > s.left {
+			s.setBehind(true) // the limit falls inside the batch; the page is cut there
+			return true, nil
+		}
+		if err := s.write(b.buf, b.events); err != nil {
+			return false, err
+		}
+		s.moveTo(Cursor{Epoch: s.hub.epoch.Load(), Pos: b.end})
+		if err := s.afterEvents(b.events); err != nil {
+			return false, err
+		}
+		if !s.live && b.end >= limit {
+			return true, s.atHead()
+		}
+		return true, nil
+	}
+	if n := s.feed.ended.Load(); n != s.ended {
+		s.ended = n
+		s.setBehind(true) // ask the log whether all topics have ended
+		return true, nil
+	}
+	if s.beat.Swap(false) {
+		if s.sub.Hello && s.hub.tick.Load()-s.lastData >= int64(cursorInterval/time.Second) && s.cur.Pos != s.lastCur {
+			s.lastCur, s.lastData = s.cur.Pos, s.hub.tick.Load()
+			return true, s.write(controlFrame("cursor", emptyData{}, s.cur.String()), 0)
+		}
+		return true, s.heartbeat()
+	}
+	return false, nil
+}
+
+func (s *stream) heartbeat() error {
+	s.hub.counters.heartbeats.Add(1)
+	return s.write(heartbeatLine, 0)
+}
+
+// write hands b to the connection as one write and one flush.
+func (s *stream) write(b []byte, events int) error {
+	if len(b) == 0 {
+		return nil
+	}
+	s.beat.Store(false)
+	if _, err := s.out.Write(b); err != nil {
+		return err
+	}
+	s.lastWrite.Store(s.hub.tick.Load())
+	s.sentBytes.Add(int64(len(b)))
+	c := &s.hub.counters
+	c.sends.Add(1)
+	c.sentBytes.Add(int64(len(b)))
+	if events > 0 {
+		s.lastData = s.hub.tick.Load()
+		s.sentEvents.Add(int64(events))
+		c.delivered.Add(int64(events))
+	}
+	return nil
+}
+
+func (s *stream) moveTo(c Cursor) {
+	s.cur = c
+	s.pos.Store(c.Pos)
+}
+
+// afterEvents counts events against the limit.
+func (s *stream) afterEvents(n int) error {
+	if s.left < 0 {
+		return nil
+	}
+	if s.left -= n; s.left > 0 {
+		return nil
+	}
+	s.farewell("limit")
+	return errEnd("limit")
+}
+
+// overflow applies the policy to a stream that has fallen out of its ring.
+func (s *stream) overflow() error {
+	if !s.live || s.skip == Resume {
+		s.setBehind(true)
+		return nil
+	}
+	s.hub.counters.gap(Overflow)
+	gap := Gap{Reason: Overflow, Requested: s.cur.String(), Oldest: s.cur.String()}
+	if s.skip == Conflate {
+		if err := s.write(controlFrame("gap", gap, ""), 0); err != nil {
+			return err
+		}
+		return s.snapshot()
+	}
+	s.feed.mu.Lock()
+	from := s.feed.from
+	s.feed.mu.Unlock()
+	next := Cursor{Epoch: s.hub.epoch.Load(), Pos: from}
+	gap.Oldest = next.String()
+	if err := s.write(controlFrame("gap", gap, next.String()), 0); err != nil {
+		return err
+	}
+	s.moveTo(next)
+	return nil
+}
+
+func (s *stream) setBehind(v bool) {
+	if s.behind == v {
+		return
+	}
+	s.behind = v
+	if v {
+		s.hub.behind.Add(1)
+	} else {
+		s.hub.behind.Add(-1)
+	}
+}
+
+// pageBytes shares ReplayBytes among the streams that are behind.
+func (h *Hub) pageBytes() int {
+	n := h.opts.ReplayBytes / max(1, h.behind.Load())
+	return int(min(max(n, minPage), maxPage))
+}
+
+// readLog is Log.Read in its turn.
+func (h *Hub) readLog(ctx context.Context, q Query) (Page, error) {
+	select {
+	case h.readers <- struct{}{}:
+	case <-ctx.Done():
+		return Page{}, ctx.Err()
+	}
+	defer func() { <-h.readers }()
+	return h.log.Read(ctx, q)
+}
+
+// catchUp takes one page from the log, cut where a control event waits. There
+// is no replay mode: live is the same walk, answered by the ring.
+func (s *stream) catchUp() error {
+	s.setBehind(true)
+	var page Page
+	if s.page != nil {
+		page, s.page = *s.page, nil // the first page, read before the head went out
+	} else {
+		var err error
+		page, err = s.hub.readLog(s.out.Context(), Query{
+			Select: s.feed.sel, After: s.cur, Told: s.told,
+			Limit: tailEvents, MaxBytes: s.hub.pageBytes(),
+		})
+		if err != nil {
+			return s.readFailed(err)
+		}
+	}
+	s.told = page.Told
+	if page.Reset != nil {
+		return s.gap(&page)
+	}
+	next := page.Next
+	if b, ok := s.barrier(); ok && next.Pos > b {
+		// A control event goes out in the middle of the page.
+		n := 0
+		for n < len(page.Events) && page.Events[n].Cursor.Pos <= b {
+			n++
+		}
+		page.Events, page.More, page.Ended = page.Events[:n], true, false
+		next.Pos = b
+	}
+	buf, events := s.buf[:0], 0
+	for i := range page.Events {
+		ev := &page.Events[i]
+		if ev.Close && ev.Type == TypeEnd || s.types != nil && !s.types[typeName(ev.Type)] {
+			continue
+		}
+		if s.left >= 0 && events == s.left {
+			break
+		}
+		buf = appendFrame(buf, ev, s.form)
+		events++
+	}
+	page.Events = nil
+	err := s.write(buf, events)
+	s.keep(buf)
+	if err != nil {
+		return err
+	}
+	s.hub.counters.replayed.Add(int64(events))
+	s.moveTo(next)
+	if err := s.afterEvents(events); err != nil {
+		return err
+	}
+	if page.Ended {
+		if err := s.write(controlFrame("end", endData{s.feed.sel.Topics}, s.cur.String()), 0); err != nil {
+			return err
+		}
+		s.farewell("ended")
+		return errEnd("ended")
+	}
+	if !page.More {
+		return s.atHead()
+	}
+	if s.feed.covers(s.cur.Pos) {
+		s.setBehind(false)
+	} else if events == 0 && s.beat.Swap(false) {
+		return s.heartbeat() // a long way through events of others
+	}
+	return nil
+}
+
+// covers reports whether the ring is complete after pos.
+func (f *feed) covers(pos uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return pos >= f.from
+}
+
+// atHead turns s over to its ring.
+func (s *stream) atHead() error {
+	s.told = 0
+	if s.feed.covers(s.cur.Pos) {
+		s.setBehind(false)
+	}
+	if s.live {
+		return nil
+	}
+	s.live = true
+	if s.sub.Hello {
+		return s.write(controlFrame("live", emptyData{}, s.cur.String()), 0)
+	}
+	return nil
+}
+
+// keep gives the page buffer back to the next page, if it is of ordinary size
+// and the stream is still behind: an idle stream holds none.
+func (s *stream) keep(buf []byte) {
+	if cap(buf) <= 2*maxPage && s.behind && s.hub.behind.Load() < 1024 {
+		s.buf = buf
+	} else {
+		s.buf = nil
+	}
+}
+
+// gap says that history is not complete, and goes on from what there is.
+func (s *stream) gap(page *Page) error {
+	s.hub.counters.gap(page.Reset.Reason)
+	s.moveTo(page.Next)
+	id := page.Next.String()
+	if s.sub.Snapshot {
+		id = "" // a break before the snapshot's end must not hide the gap
+	} else if s.sub.OnGapNew {
+		head, err := s.hub.readLog(s.out.Context(), Query{Select: s.feed.sel, Head: true})
+		if err != nil {
+			return s.readFailed(err)
+		}
+		s.told = 0
+		s.moveTo(head.Next)
+		id = head.Next.String()
+	}
+	if err := s.write(controlFrame("gap", NewGap(page.Reset), id), 0); err != nil {
+		return err
+	}
+	if s.sub.Snapshot {
+		return s.snapshot()
+	}
+	return nil
+}
+
+// snapshot sends the newest event of each key as of one cut, without ids, and
+// goes on after the cut.
+func (s *stream) snapshot() error {
+	s.hub.counters.snapshots.Add(1)
+	s.setBehind(true)
+	if err := s.write(controlFrame("snapshot", snapshotData{State: "begin"}, ""), 0); err != nil {
+		return err
+	}
+	count := 0
+	q := Query{Select: s.feed.sel, Latest: true, Limit: tailEvents}
+	for {
+		q.MaxBytes = s.hub.pageBytes()
+		page, err := s.hub.readLog(s.out.Context(), q)
+		if err != nil {
+			return s.readFailed(err)
+		}
+		buf, events := s.buf[:0], 0
+		for i := range page.Events {
+			if s.types == nil || s.types[typeName(page.Events[i].Type)] {
+				buf = appendFrame(buf, &page.Events[i], s.form|formNoID)
+				events++
+			}
+		}
+		page.Events = nil
+		err = s.write(buf, events)
+		s.keep(buf)
+		if err != nil {
+			return err
+		}
+		count += events
+		if page.Mark == "" {
+			s.moveTo(page.Next)
+			s.told = page.Told
+			break
+		}
+		q.Mark, q.After = page.Mark, page.Next
+		if why := s.closing.Load(); why != nil {
+			return nil // the client gets a new snapshot when it returns
+		}
+	}
+	return s.write(controlFrame("snapshot", snapshotData{State: "end", Count: &count}, s.cur.String()), 0)
+}
+
+// readFailed turns an error of the log into the stream's end: the client
+// resumes, and is answered by a log that works or by a status.
+func (s *stream) readFailed(err error) error {
+	if s.out.Context().Err() == nil && !errors.Is(err, ErrStopped) {
+		s.hub.opts.Logger.Error("tailrace: reading the log for a stream failed", "conn", s.id, "err", err)
+	}
+	s.farewell("error")
+	return errEnd("error")
+}
+
+// Bounds of the reconnection time after a wanted close, so that a fleet does
+// not return at one moment.
+const (
+	minFarewell = 500 * time.Millisecond
+	maxFarewell = 5 * time.Second
+)
+
+func jitter(from, to time.Duration) time.Duration {
+	return (from + rand.N(to-from)).Round(time.Millisecond)
+}
+
+// farewell ends s at a frame border: when to come back and, for who asked for
+// such events, why.
+func (s *stream) farewell(reason string) {
+	retry := jitter(minFarewell, maxFarewell)
+	buf := retryLine(retry)
+	if s.sub.Hello && reason != "ended" {
+		kind := "close"
+		if reason == "drain" {
+			kind = "drain"
+		}
+		buf = append(buf, controlFrame(kind, closeData{retry.Milliseconds(), reason}, "")...)
+	}
+	s.write(buf, 0) // it ends either way
+}
