@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tailrace/tailrace/internal/memhttp"
 )
 
 // Ending is what a [Server] does after the chunks of a step.
@@ -68,8 +70,8 @@ func NewServer(t testing.TB, steps ...Step) *Server {
 // response is an unexpected end.
 func NewMemoryServer(t testing.TB, steps ...Step) *Server {
 	t.Helper()
-	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s := &Server{URL: "http://memory.test", steps: steps, dial: l.dial}
+	l := memhttp.Listen()
+	s := &Server{URL: "http://memory.test", steps: steps, dial: l.Dial}
 	s.start(t, l)
 	return s
 }
@@ -178,43 +180,3 @@ func (s *Server) play(w http.ResponseWriter, r *http.Request, step Step) {
 		}
 	}
 }
-
-// A pipeListener accepts what its dial makes.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case l.conns <- server:
-		return client, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
-
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "memory.test" }
