@@ -1,0 +1,165 @@
+// Package config is the server's configuration. One struct, [Config], is the
+// only source of its keys: flags, TAILRACE_ environment variables, the YAML
+// file and the report of where each value came from are all made from it.
+//
+// The key listen.http is the flag --listen.http, the variable
+// TAILRACE_LISTEN_HTTP, and http under listen in the file. A flag wins over
+// the environment, that over the file, that over the default.
+package config
+
+import (
+	"time"
+
+	"github.com/tailrace/tailrace"
+)
+
+// Config holds every key. The tags of a field are its key, a line of help,
+// and what values it may have: oneof, or min and max.
+type Config struct {
+	Listen    Listen    `config:"listen"`
+	Log       Log       `config:"log"`
+	CORS      CORS      `config:"cors"`
+	Policies  []Policy  `config:"policies" help:"policies of topics, a YAML list; the first whose pattern matches wins"`
+	Stream    Stream    `config:"stream"`
+	Memory    Buffers   `config:"memory"`
+	Drain     Drain     `config:"drain"`
+	Publish   Publish   `config:"publish"`
+	Limits    Limits    `config:"limits"`
+	Telemetry Telemetry `config:"telemetry"`
+
+	origins map[string]Origin
+}
+
+// Listen is where the server listens.
+type Listen struct {
+	HTTP string `config:"http" help:"address of the HTTP listener"`
+	H2C  bool   `config:"h2c" help:"HTTP/2 without TLS, for a proxy in front"`
+	TLS  struct {
+		CertFile string `config:"cert_file" help:"PEM file with the certificate chain; makes the listener HTTPS"`
+		KeyFile  string `config:"key_file" help:"PEM file with the certificate's key"`
+	} `config:"tls"`
+}
+
+// Log is where events are kept.
+type Log struct {
+	Engine     string        `config:"engine" help:"pebble keeps events on disk, memory until the process ends" oneof:"pebble memory"`
+	Dir        string        `config:"dir" help:"directory of the log"`
+	CursorLife time.Duration `config:"cursor_life" help:"how long a cursor can be resumed from on a topic without events" min:"1m"`
+	MaxDisk    Size          `config:"max_disk" help:"disk space of the log, above which its oldest events go; 0 is no cap"`
+	MinFree    Size          `config:"min_free" help:"free disk space below which publishing is refused; 0 is the larger of 1 GiB and 5 %"`
+}
+
+// CORS is what pages of other origins may do.
+type CORS struct {
+	Origins []string      `config:"origins" help:"origins whose pages may read and publish, such as https://app.example.com or https://*.example.com"`
+	MaxAge  time.Duration `config:"max_age" help:"how long a browser remembers a preflight" max:"24h"`
+}
+
+// Policy says what is kept of the topics that match Pattern, and how. Zero
+// fields are the defaults of [tailrace.Policy]; none is no limit.
+type Policy struct {
+	Pattern    string        `config:"pattern"`
+	Age        time.Duration `config:"age" none:"yes"`
+	Count      int           `config:"count"`
+	Bytes      Size          `config:"bytes" none:"yes"`
+	Durability string        `config:"durability" oneof:"fsync interval memory"`
+	KeepLatest bool          `config:"keep_latest"`
+	IdleDelete time.Duration `config:"idle_delete" none:"yes"`
+	MaxEvent   Size          `config:"max_event"`
+	Closable   bool          `config:"closable"`
+	Overflow   string        `config:"overflow" oneof:"resume conflate gap"`
+	Retired    bool          `config:"retired"`
+}
+
+// Stream is how subscribers are treated.
+type Stream struct {
+	Heartbeat    time.Duration `config:"heartbeat" help:"silence after which a stream gets a heartbeat" min:"5s" max:"120s"`
+	StallTimeout time.Duration `config:"stall_timeout" help:"how long a stream may take no byte before it is cut; it can resume" min:"1s"`
+}
+
+// Buffers is the memory that all topics and streams share.
+type Buffers struct {
+	Ring   Size `config:"ring" help:"memory for the newest events of all topics, ready to send" min:"1MiB"`
+	Replay Size `config:"replay" help:"memory for streams that read history" min:"1MiB"`
+}
+
+// Drain is how the server stops.
+type Drain struct {
+	Delay  time.Duration `config:"delay" help:"from the signal to the first stream that ends, so that balancers notice"`
+	Window time.Duration `config:"window" help:"time over which the streams end, each at its own moment"`
+	Max    time.Duration `config:"max" help:"after this the server ends whatever is still open"`
+}
+
+// Publish is how events are taken.
+type Publish struct {
+	Timeout time.Duration `config:"timeout" help:"how long the log may take to store an event" min:"100ms"`
+}
+
+// Limits are what one node bears.
+type Limits struct {
+	Streams   int `config:"streams" help:"open streams" min:"1"`
+	Selectors int `config:"selectors" help:"topics and patterns of one stream" min:"1"`
+}
+
+// Telemetry is what the server tells of itself.
+type Telemetry struct {
+	Metrics bool `config:"metrics" help:"serve Prometheus metrics at /metrics"`
+	Log     struct {
+		Level  string `config:"level" help:"least level that is logged" oneof:"debug info warn error"`
+		Format string `config:"format" help:"auto is text on a terminal, else JSON" oneof:"auto text json"`
+	} `config:"log"`
+}
+
+// Default returns the configuration with every key at its default. In
+// development nobody waits for balancers, so that Ctrl-C ends the server now.
+func Default(dev bool) *Config {
+	c := &Config{
+		Listen:  Listen{HTTP: "127.0.0.1:8080"},
+		Log:     Log{Engine: "pebble", Dir: "./data", CursorLife: 7 * 24 * time.Hour},
+		CORS:    CORS{MaxAge: 2 * time.Hour},
+		Stream:  Stream{Heartbeat: 15 * time.Second, StallTimeout: 30 * time.Second},
+		Memory:  Buffers{Ring: 256 << 20, Replay: 64 << 20},
+		Drain:   Drain{Delay: 5 * time.Second, Window: 30 * time.Second, Max: 2 * time.Minute},
+		Publish: Publish{Timeout: 10 * time.Second},
+		Limits:  Limits{Streams: 100_000, Selectors: 128},
+		origins: map[string]Origin{},
+	}
+	if dev {
+		c.Drain = Drain{Window: 200 * time.Millisecond, Max: 5 * time.Second}
+	}
+	c.Telemetry.Metrics = true
+	c.Telemetry.Log.Level = "info"
+	c.Telemetry.Log.Format = "auto"
+	return c
+}
+
+// Rules returns the policies as the hub takes them.
+func (c *Config) Rules() []tailrace.TopicRule {
+	rules := make([]tailrace.TopicRule, len(c.Policies))
+	for i, p := range c.Policies {
+		rules[i] = p.rule()
+	}
+	return rules
+}
+
+func (p *Policy) rule() tailrace.TopicRule {
+	return tailrace.TopicRule{
+		Pattern:  p.Pattern,
+		Policy:   p.policy(),
+		Overflow: tailrace.OverflowPolicy(p.Overflow),
+		Retired:  p.Retired,
+	}
+}
+
+func (p *Policy) policy() tailrace.Policy {
+	return tailrace.Policy{
+		MaxAge:     p.Age,
+		MaxCount:   int64(p.Count),
+		MaxBytes:   int64(p.Bytes),
+		Durability: tailrace.Durability(p.Durability),
+		KeepLatest: p.KeepLatest,
+		IdleDelete: p.IdleDelete,
+		MaxEvent:   int(p.MaxEvent),
+		Closable:   p.Closable,
+	}
+}

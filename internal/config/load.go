@@ -1,0 +1,291 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Sources is where values are looked for.
+type Sources struct {
+	File  string            // path of a YAML file; "" is none
+	Env   []string          // as [os.Environ] gives it
+	Flags map[string]string // by key: the flags that were given
+	Dev   bool              // development mode, which admits this machine only
+}
+
+// Origin says where a value came from.
+type Origin struct {
+	Source string // default, file, environment or flag
+	Place  string // file and line, variable or flag; "" for a default
+}
+
+func (o Origin) String() string {
+	if o.Place == "" {
+		return o.Source
+	}
+	return o.Source + " " + o.Place
+}
+
+// Error has everything that is wrong with a configuration, one line each,
+// with its place and the cure.
+type Error struct{ Problems []string }
+
+func (e *Error) Error() string { return strings.Join(e.Problems, "\n") }
+
+// Load returns the configuration from all sources. All that is wrong, a
+// contradiction between two keys included, is in one [*Error].
+func Load(src Sources) (*Config, error) {
+	l := &loader{config: Default(src.Dev)}
+	if src.File != "" {
+		l.file(src.File)
+	}
+	l.environment(src.Env)
+	for _, f := range l.config.fields() {
+		if text, ok := src.Flags[f.key]; ok {
+			l.set(f, text, Origin{"flag", "--" + f.key})
+		}
+	}
+	l.check(src.Dev)
+	if len(l.problems) > 0 {
+		return nil, &Error{Problems: l.problems}
+	}
+	return l.config, nil
+}
+
+// Key describes one key, for flags and for the report of origins.
+type Key struct {
+	Name   string // such as drain.window
+	Help   string
+	Value  string // as it would be written
+	Origin Origin
+	Kind   string // bool, int, duration, size, text, list or yaml
+	Bool   bool   // true and false are its values
+}
+
+// Keys returns all keys with their values in c, in the order of the struct.
+func (c *Config) Keys() []Key {
+	var keys []Key
+	for _, f := range c.fields() {
+		help := f.tag.Get("help")
+		if oneof := f.tag.Get("oneof"); oneof != "" {
+			help += " (" + strings.ReplaceAll(oneof, " ", ", ") + ")"
+		}
+		origin, ok := c.origins[f.key]
+		if !ok {
+			origin = Origin{Source: "default"}
+		}
+		keys = append(keys, Key{
+			Name: f.key, Help: help, Value: f.String(), Origin: origin,
+			Kind: f.kind(),
+		})
+	}
+	return keys
+}
+
+func (c *Config) fields() []field { return fields(reflect.ValueOf(c).Elem(), "") }
+
+// loader gathers values and everything that is wrong with them.
+type loader struct {
+	config   *Config
+	path     string // of the file being read; "" in a value that is YAML itself
+	problems []string
+}
+
+func (l *loader) problem(place, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if place != "" {
+		text = place + ": " + text
+	}
+	l.problems = append(l.problems, text)
+}
+
+func (l *loader) set(f field, text string, from Origin) {
+	if err := f.set(text); err != nil {
+		place := from.Place
+		if from.Source == "file" {
+			place += ": " + f.key
+		}
+		l.problem(place, "%v", err)
+		return
+	}
+	l.config.origins[f.key] = from
+}
+
+// Variables that other parts of the command read.
+var otherVariables = []string{"TAILRACE_CONFIG", "TAILRACE_SERVER"}
+
+// fromKubernetes says whether a variable is one that Kubernetes sets in every
+// pod that runs beside a Service with the name tailrace.
+func fromKubernetes(name string) bool {
+	rest := strings.TrimPrefix(name, "TAILRACE_")
+	return strings.HasPrefix(rest, "SERVICE_") || rest == "PORT" || strings.HasPrefix(rest, "PORT_")
+}
+
+// Variable returns the name of the environment variable of a key.
+func Variable(key string) string {
+	return "TAILRACE_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+func (l *loader) environment(env []string) {
+	byName := map[string]field{}
+	known := slices.Clone(otherVariables)
+	for _, f := range l.config.fields() {
+		byName[Variable(f.key)] = f
+		known = append(known, Variable(f.key))
+	}
+	for _, entry := range slices.Sorted(slices.Values(env)) {
+		name, text, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "TAILRACE_") || fromKubernetes(name) || slices.Contains(otherVariables, name) {
+			continue
+		}
+		f, ok := byName[name]
+		if !ok {
+			l.problem(name, "there is no such variable%s", didYouMean(name, known))
+			continue
+		}
+		l.set(f, text, Origin{"environment", name})
+	}
+}
+
+func (l *loader) file(path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		l.problem("", "%v", err)
+		return
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		l.problem(path, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return
+	}
+	if len(doc.Content) == 0 {
+		return // empty, or comments only
+	}
+	l.path = path
+	l.section(doc.Content[0], reflect.ValueOf(l.config).Elem(), "")
+}
+
+// section reads a mapping into the struct v.
+func (l *loader) section(node *yaml.Node, v reflect.Value, prefix string) {
+	l.mapping(node, v.Type(), prefix, func(i int, key string, value *yaml.Node) {
+		f := field{key: prefix + key, value: v.Field(i), tag: v.Type().Field(i).Tag}
+		origin := Origin{"file", l.place(value)}
+		switch {
+		case f.value.Kind() == reflect.Struct:
+			l.section(value, f.value, f.key+".")
+		case f.value.Type() == policiesType:
+			l.config.Policies = l.policies(value, f.key)
+			l.config.origins[f.key] = origin
+		case f.value.Kind() == reflect.Slice:
+			list, ok := l.list(value, f.key)
+			if ok {
+				f.value.Set(reflect.ValueOf(list))
+				l.config.origins[f.key] = origin
+			}
+		default:
+			if text, ok := l.scalar(value, f.key); ok {
+				l.set(f, text, origin)
+			}
+		}
+	})
+}
+
+// policies reads a sequence of mappings.
+func (l *loader) policies(node *yaml.Node, key string) []Policy {
+	if node = resolve(node); node.Kind != yaml.SequenceNode {
+		l.problem(l.place(node), "%s is not a list", key)
+		return nil
+	}
+	var list []Policy
+	for i, item := range node.Content {
+		var p Policy
+		v := reflect.ValueOf(&p).Elem()
+		prefix := fmt.Sprintf("%s[%d].", key, i)
+		l.mapping(item, v.Type(), prefix, func(i int, name string, value *yaml.Node) {
+			f := field{key: prefix + name, value: v.Field(i), tag: v.Type().Field(i).Tag}
+			if text, ok := l.scalar(value, f.key); ok {
+				if err := f.set(text); err != nil {
+					l.problem(l.place(value), "%s: %v", f.key, err)
+				}
+			}
+		})
+		if err := (&p).check(); err != nil {
+			l.problem(l.place(item), "%s: %v", strings.TrimSuffix(prefix, "."), err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// mapping calls visit with the index of the struct's field for each pair that
+// has one.
+func (l *loader) mapping(node *yaml.Node, t reflect.Type, prefix string, visit func(i int, key string, value *yaml.Node)) {
+	if node = resolve(node); node.Kind != yaml.MappingNode {
+		l.problem(l.place(node), "%s is not a mapping of keys", strings.TrimSuffix(prefix, "."))
+		return
+	}
+	byKey := map[string]int{}
+	var known []string
+	for i := range t.NumField() {
+		if key := t.Field(i).Tag.Get("config"); key != "" {
+			byKey[key] = i
+			known = append(known, key)
+		}
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key := node.Content[i].Value
+		index, ok := byKey[key]
+		switch {
+		case !ok:
+			l.problem(l.place(node.Content[i]), "there is no key %s%s", prefix+key, didYouMean(key, known))
+		case seen[key]:
+			l.problem(l.place(node.Content[i]), "%s is there twice", prefix+key)
+		default:
+			seen[key] = true
+			visit(index, key, resolve(node.Content[i+1]))
+		}
+	}
+}
+
+func (l *loader) scalar(node *yaml.Node, key string) (string, bool) {
+	if node.Kind != yaml.ScalarNode || node.Tag == "!!null" {
+		l.problem(l.place(node), "%s needs one value", key)
+		return "", false
+	}
+	return node.Value, true
+}
+
+func (l *loader) list(node *yaml.Node, key string) (list []string, ok bool) {
+	if node.Kind != yaml.SequenceNode {
+		l.problem(l.place(node), "%s is not a list", key)
+		return nil, false
+	}
+	for _, item := range node.Content {
+		text, ok := l.scalar(resolve(item), key)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, text)
+	}
+	return list, true
+}
+
+func (l *loader) place(node *yaml.Node) string {
+	if l.path == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", l.path, node.Line)
+}
+
+func resolve(node *yaml.Node) *yaml.Node {
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
+}
