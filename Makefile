@@ -1,0 +1,33 @@
+GO ?= go
+FOR ?= 1m
+
+.PHONY: help fmt lint test race fuzz bench soak vuln deps
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+fmt: ## format all Go files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+lint: ## gofmt, vet, staticcheck, tidy modules, builds for other systems
+	scripts/lint
+
+test: deps lint vuln race ## the whole gate: everything below but fuzz, bench and soak
+
+race: ## all tests with the race detector
+	$(GO) test -race -timeout=9m ./...
+
+fuzz: ## each fuzz target for FOR (1m)
+	scripts/fuzz $(FOR)
+
+bench: ## all benchmarks, one after the other
+	$(GO) test -run='^$$' -bench=. -p=1 ./...
+
+soak: ## kill -9, trim and restart under load for FOR (1m)
+	SOAK=$(FOR) $(GO) test -run=Soak -count=1 -timeout=0 -v ./...
+
+vuln: ## known vulnerabilities, if the database can be reached
+	scripts/vuln
+
+deps: ## what the tests need besides Go: Chromium and nginx
+	scripts/deps
