@@ -153,7 +153,10 @@ func (d *Decoder) Decode(ev *Event) error {
 	for {
 		// The line is buf[pos:stop], the next one begins at next.
 		var stop, next int
-		if lf := bytes.IndexByte(d.buf[d.scanned:d.cr], '\n'); lf >= 0 {
+		if d.scanned < d.cr && d.buf[d.scanned] == '\n' {
+			stop = d.scanned // half of all lines are blank
+			next = stop + 1
+		} else if lf := bytes.IndexByte(d.buf[d.scanned:d.cr], '\n'); lf >= 0 {
 			stop = d.scanned + lf
 			next = stop + 1
 		} else if d.cr < d.end {
@@ -328,19 +331,17 @@ func (d *Decoder) dispatch(ev *Event) bool {
 		d.clearBlock()
 		return false
 	}
-	*ev = Event{
-		ID:    d.id,
-		Type:  d.typ,
-		Data:  d.data[:len(d.data):len(d.data)],
-		Retry: d.retry,
-	}
+	ev.ID, ev.Type, ev.Data, ev.Retry = d.id, d.typ, d.data[:len(d.data):len(d.data)], d.retry
 	d.last, d.longest, d.lastData = d.longest, 0, len(d.data)
 	d.clearBlock()
 	return true
 }
 
 func (d *Decoder) clearBlock() {
-	d.hasData, d.inBuf, d.data, d.typ, d.retry = false, false, nil, "", 0
+	d.hasData, d.inBuf, d.retry = false, false, 0
+	if d.typ != "" {
+		d.typ = ""
+	}
 }
 
 // intern returns value as a string, without a copy if it was among the last
@@ -501,7 +502,7 @@ func (d *Decoder) makeRoom() {
 		size = max(firstBufferSize, 1<<bits.Len(uint(2*pending)))
 	case size == 0:
 		size = firstBufferSize
-	case d.filled && size < readSize, d.end == size && pending > size/2:
+	case d.filled && size < readSize, d.end == size && pending > size/4:
 		if size *= 2; d.limit < size-firstBufferSize {
 			size = max(size/2, d.limit+firstBufferSize)
 		}

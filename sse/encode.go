@@ -137,7 +137,11 @@ func AppendComment(b []byte, text string) []byte {
 func invalidField(s string) string {
 	ascii := true
 	for i := range len(s) {
-		switch c := s[i]; {
+		c := s[i]
+		if ' ' <= c && c < utf8.RuneSelf {
+			continue
+		}
+		switch {
 		case c == '\n' || c == '\r':
 			return "contains a line end"
 		case c == 0:
