@@ -35,9 +35,9 @@ func (h *Hub) hint() {
 // into the rings of the feeds that select it, makes it visible and wakes the
 // streams.
 //
-// After a pass it rests for as long as the streams took to write. An event that
-// finds the hub rested leaves at once; under load a pass finds more events,
-// streams write them together, and the cost of each falls.
+// If more is waiting already after a pass, it rests for as long as the streams
+// took to write. So an event that comes alone leaves at once; under load a pass
+// finds more events, streams write them together, and the cost of each falls.
 func (h *Hub) tail(cur Cursor) {
 	poll := time.NewTicker(tailPoll)
 	defer poll.Stop()
@@ -62,8 +62,8 @@ func (h *Hub) tail(cur Cursor) {
 				break
 			}
 			d := woken.wait(rest)
-			if d < minRest {
-				continue
+			if d < minRest || !more && len(h.wakeTail) == 0 {
+				continue // nothing waits yet: the next event leaves at once
 			}
 			rest.Reset(min(d, maxRest))
 			select {
