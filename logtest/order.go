@@ -1,0 +1,406 @@
+package logtest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tailrace/tailrace"
+)
+
+func orderTests() []test {
+	return []test{
+		{name: "positions grow in order of commit over all topics", check: func(e *env) {
+			var want []string
+			var last tailrace.Receipt
+			for i := range 30 {
+				d := fmt.Sprint(i)
+				want = append(want, d)
+				r := e.append(event("t"+fmt.Sprint(i%3), d))[0]
+				if r.Cursor.Pos <= last.Cursor.Pos || r.Time.Before(last.Time) {
+					e.Fatalf("receipt %+v after %+v", r, last)
+				}
+				last = r
+			}
+			for _, s := range []tailrace.Selector{{}, patterns("*"), topics("t2", "t0", "t1")} {
+				got, _ := e.readAll(tailrace.Query{Select: s})
+				if !slices.Equal(datas(got), want) {
+					e.Errorf("%+v: %q", s, datas(got))
+				}
+				for i := 1; i < len(got); i++ {
+					if got[i].Cursor.Pos <= got[i-1].Cursor.Pos || got[i].Time.Before(got[i-1].Time) {
+						e.Errorf("%+v: %v at %v follows %v at %v", s, got[i].Cursor, got[i].Time, got[i-1].Cursor, got[i-1].Time)
+					}
+				}
+			}
+			e.wantData(tailrace.Query{Select: topics("t1")}, "1", "4", "7", "10", "13", "16", "19", "22", "25", "28")
+		}},
+		{name: "receipts are in order of the events", check: func(e *env) {
+			rs := e.append(event("a", "1"), event("b", "2"), event("a", "3"))
+			got, _ := e.readAll(tailrace.Query{Select: topics("a")})
+			if len(got) != 2 || got[0].Cursor != rs[0].Cursor || got[1].Cursor != rs[2].Cursor {
+				e.Errorf("receipts %v, read %v", rs, got)
+			}
+			if b, _ := e.readAll(tailrace.Query{Select: topics("b")}); len(b) != 1 || b[0].Cursor != rs[1].Cursor {
+				e.Errorf("receipts %v, read %v", rs, b)
+			}
+		}},
+		{name: "events of one append and topic have no other between them", rules: inMemory(), check: func(e *env) {
+			const batch = 5
+			var wg sync.WaitGroup
+			for w := range 8 {
+				wg.Go(func() {
+					for i := range 20 {
+						var events []tailrace.Event
+						for range batch {
+							events = append(events, event("a", fmt.Sprint(w, "/", i)), event("b", ""))
+						}
+						if _, err := e.log.Append(e.Context(), events); err != nil {
+							e.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			got := e.data(tailrace.Query{Select: topics("a")})
+			if len(got) != 8*20*batch {
+				e.Fatalf("%d events", len(got))
+			}
+			for i := 0; i < len(got); i += batch {
+				for _, d := range got[i : i+batch] {
+					if d != got[i] {
+						e.Fatalf("one call is parted: %q", got[i:i+batch])
+					}
+				}
+			}
+		}},
+		{name: "an invalid event refuses the whole call", check: func(e *env) {
+			_, err := e.log.Append(e.Context(), []tailrace.Event{event("a", "1"), event("b", "2"), {Topic: "a", Data: []byte("\xff")}})
+			if !errors.Is(err, tailrace.ErrInvalid) {
+				e.Errorf("error %v", err)
+			}
+			e.wantData(tailrace.Query{})
+		}},
+		{name: "events of one topic are stored all or none", rules: rule(tailrace.Policy{Closable: true}), check: func(e *env) {
+			e.append(tailrace.Event{Topic: "closed", Close: true, Data: []byte("end")})
+			rs, err := e.log.Append(e.Context(), []tailrace.Event{event("a", "1"), event("closed", "2"), event("a", "3"), event("closed", "4")})
+			if !errors.Is(err, tailrace.ErrClosed) || len(rs) != 4 {
+				e.Fatalf("receipts %v, error %v", rs, err)
+			}
+			for i, want := range []error{nil, tailrace.ErrClosed, nil, tailrace.ErrClosed} {
+				if !errors.Is(rs[i].Err, want) || want == nil && rs[i].Err != nil {
+					e.Errorf("receipt %d: %v, want %v", i, rs[i].Err, want)
+				}
+			}
+			e.wantData(tailrace.Query{}, "end", "1", "3")
+		}},
+		{name: "compare and append", check: func(e *env) {
+			ifHead := func(c tailrace.Cursor, topic, data string) ([]tailrace.Receipt, error) {
+				ev := event(topic, data)
+				ev.IfHead = &c
+				return e.log.Append(e.Context(), []tailrace.Event{ev, event(topic, data+"+"), event("other", data)})
+			}
+			want := func(rs []tailrace.Receipt, err error, last tailrace.Cursor) {
+				e.Helper()
+				if !errors.Is(err, tailrace.ErrHead) || len(rs) != 3 {
+					e.Fatalf("receipts %v, error %v", rs, err)
+				}
+				for _, r := range rs[:2] {
+					if !errors.Is(r.Err, tailrace.ErrHead) || r.Cursor != last {
+						e.Errorf("receipt %+v, want the last event %v", r, last)
+					}
+				}
+				if rs[2].Err != nil {
+					e.Errorf("another topic of the call: %v", rs[2].Err)
+				}
+			}
+			rs, err := ifHead(tailrace.Cursor{}, "a", "1")
+			if err != nil {
+				e.Fatalf("the first event of a topic: %v", err)
+			}
+			head := rs[1].Cursor
+			rs, err = ifHead(tailrace.Cursor{}, "a", "2")
+			want(rs, err, head)
+			rs, err = ifHead(rs[2].Cursor, "a", "3")
+			want(rs, err, head)
+			if rs, err = ifHead(head, "a", "4"); err != nil {
+				e.Fatalf("after %v: %v", head, err)
+			}
+			rs2, err := ifHead(head, "a", "5")
+			want(rs2, err, rs[1].Cursor)
+			e.wantData(tailrace.Query{Select: topics("a")}, "1", "1+", "4", "4+")
+			e.trim("a", rs[1].Cursor)
+			if _, err = ifHead(tailrace.Cursor{}, "a", "6"); err != nil {
+				e.Errorf("after all was trimmed: %v", err)
+			}
+		}},
+		{name: "the duplicate check comes before the head's", check: func(e *env) {
+			zero := tailrace.Cursor{}
+			ev := tailrace.Event{Topic: "a", ID: "x", IfHead: &zero}
+			first := e.append(ev)[0]
+			if r := e.append(ev)[0]; !r.Duplicate || r.Cursor != first.Cursor {
+				e.Errorf("receipt %+v", r)
+			}
+		}},
+		{name: "time does not go back with the clock", needs: clock, check: func(e *env) {
+			e.put("a", "1")
+			e.clock.advance(-time.Hour)
+			e.put("a", "2")
+			e.clock.advance(2 * time.Hour)
+			e.put("a", "3")
+			got, _ := e.readAll(tailrace.Query{})
+			if len(got) != 3 || got[1].Time.Before(got[0].Time) || !got[2].Time.After(got[1].Time) {
+				e.Errorf("times %v", got)
+			}
+		}},
+	}
+}
+
+func visibilityTests() []test {
+	return []test{
+		{name: "what is acknowledged is seen, and the head does not go back", rules: inMemory(), check: func(e *env) {
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				var last tailrace.Cursor
+				for {
+					p, err := e.log.Read(e.Context(), tailrace.Query{Head: true})
+					if err != nil || p.Next.Pos < last.Pos || len(p.Events) > 0 {
+						e.Errorf("head %v after %v, %d events, error %v", p.Next, last, len(p.Events), err)
+						return
+					}
+					last = p.Next
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+			var publishers sync.WaitGroup
+			for w := range 4 {
+				publishers.Go(func() {
+					topic := fmt.Sprint("t", w)
+					for i := range 100 {
+						rs, err := e.log.Append(e.Context(), []tailrace.Event{event(topic, fmt.Sprint(i))})
+						if err != nil {
+							e.Error(err)
+							return
+						}
+						s := topics(topic)
+						if i%2 == 0 {
+							s = patterns("*")
+						}
+						before := rs[0].Cursor
+						before.Pos--
+						p, err := e.log.Read(e.Context(), tailrace.Query{Select: s, After: before, Limit: 1})
+						if err != nil || len(p.Events) != 1 || p.Events[0].Cursor != rs[0].Cursor {
+							e.Errorf("a read after the append of %v: %v, %v", rs[0].Cursor, p, err)
+							return
+						}
+						if p, err := e.log.Read(e.Context(), tailrace.Query{Head: true}); err != nil || p.Next.Pos < rs[0].Cursor.Pos {
+							e.Errorf("head %v after the append of %v, %v", p.Next, rs[0].Cursor, err)
+							return
+						}
+					}
+				})
+			}
+			publishers.Wait()
+			close(stop)
+			wg.Wait()
+		}},
+	}
+}
+
+func completenessTests() []test {
+	return []test{
+		{name: "pages of any size join without gap or overlap", rules: inMemory(), check: func(e *env) {
+			var events []tailrace.Event
+			for i := range 400 {
+				events = append(events, event(fmt.Sprint("t", i%4), fmt.Sprintf("%03d", i)))
+			}
+			e.append(events[:123]...)
+			e.append(events[123:]...)
+			for _, s := range []tailrace.Selector{{}, patterns("*"), topics("t1"), topics("t1", "t3"), patterns("t2")} {
+				var want []string
+				for _, ev := range events {
+					if s.Match(ev.Topic) {
+						want = append(want, string(ev.Data))
+					}
+				}
+				for _, limit := range []int{0, 1, 2, 3, 99, 100, 101, 400, 1000} {
+					q := tailrace.Query{Select: s, Limit: limit}
+					if p := e.read(q); limit > 0 && len(p.Events) > limit || limit == 0 && len(p.Events) > 256 {
+						e.Errorf("%+v: a page of %d", q, len(p.Events))
+					}
+					e.wantData(q, want...)
+				}
+				for _, bytes := range []int{1, 3, 7, 600} {
+					q := tailrace.Query{Select: s, MaxBytes: bytes}
+					if p := e.read(q); len(p.Events) != min(max(1, bytes/3), len(p.Events)) || len(p.Events) == 0 {
+						e.Errorf("%+v: a page of %d", q, len(p.Events))
+					}
+					e.wantData(q, want...)
+				}
+			}
+		}},
+		{name: "a page says whether there is more", check: func(e *env) {
+			e.append(event("a", "1"), event("b", "2"), event("a", "3"))
+			for _, s := range []tailrace.Selector{topics("a"), patterns("a"), {Topics: []string{"a", "none"}}} {
+				if p := e.read(tailrace.Query{Select: s, Limit: 1}); !p.More {
+					e.Errorf("%+v: one of two: no More", s)
+				}
+				if _, p := e.readAll(tailrace.Query{Select: s, Limit: 1}); p.More {
+					e.Errorf("%+v: at the end: More", s)
+				}
+			}
+		}},
+		{name: "one event is returned, however large", check: func(e *env) {
+			big := strings.Repeat("x", 10_000)
+			e.append(event("a", big), event("a", big))
+			if p := e.read(tailrace.Query{MaxBytes: 10}); len(p.Events) != 1 || !p.More {
+				e.Errorf("%d events, more %v", len(p.Events), p.More)
+			}
+		}},
+		{name: "a pattern counts the topics that are gone", check: func(e *env) {
+			start := e.head()
+			e.put("p/a", "1")
+			e.put("p/b", "2")
+			e.delete("p/a")
+			p := e.wantReset(tailrace.Query{Select: patterns("p/*"), After: start}, tailrace.Deleted)
+			e.wantData(tailrace.Query{Select: patterns("p/*"), After: p.Next, Told: p.Told}, "2")
+			e.wantReset(tailrace.Query{After: start}, tailrace.Deleted)
+			e.wantData(tailrace.Query{Select: patterns("q/*"), After: start})
+		}},
+	}
+}
+
+func resumeTests() []test {
+	return []test{
+		{name: "every cursor is a place to go on from", check: func(e *env) {
+			start := e.head()
+			var want []string
+			cursors := []tailrace.Cursor{start}
+			for i := range 20 {
+				if i%2 == 0 {
+					cursors = append(cursors, e.put("a", fmt.Sprint(i)))
+					want = append(want, fmt.Sprint(i))
+				} else {
+					e.put("b", "foreign")
+				}
+			}
+			for i, c := range cursors {
+				for _, s := range []tailrace.Selector{topics("a"), patterns("a"), topics("a", "c")} {
+					e.wantData(tailrace.Query{Select: s, After: c}, want[i:]...)
+					e.wantData(tailrace.Query{Select: s, LastID: c.String()}, want[i:]...)
+				}
+			}
+		}},
+		{name: "next moves past foreign events", check: func(e *env) {
+			e.put("a", "1")
+			for range 10 {
+				e.put("b", "foreign")
+			}
+			end := e.head()
+			for _, s := range []tailrace.Selector{topics("a"), patterns("a")} {
+				_, p := e.readAll(tailrace.Query{Select: s})
+				if p.Next.Pos < end.Pos {
+					e.Errorf("%+v: read to the end, but Next is %v of %v", s, p.Next, end)
+				}
+				e.wantData(tailrace.Query{Select: s, After: p.Next})
+			}
+			e.put("a", "2")
+			e.wantData(tailrace.Query{Select: topics("a"), After: end}, "2")
+		}},
+		{name: "a page does bounded work", rules: inMemory(), check: func(e *env) {
+			const foreign = 150_000
+			events := make([]tailrace.Event, 1000)
+			for i := range events {
+				events[i] = event(fmt.Sprint("foreign/", i%10), "")
+			}
+			for range foreign / len(events) {
+				e.append(events...)
+			}
+			e.put("mine", "1")
+			q := tailrace.Query{Select: patterns("mine")}
+			pages := 1
+			for {
+				p := e.read(q)
+				if !p.More {
+					if len(p.Events) != 1 || pages < 2 {
+						e.Errorf("%d events after %d pages", len(p.Events), pages)
+					}
+					return
+				}
+				if p.Next.Pos <= q.After.Pos && len(p.Events) == 0 {
+					e.Fatalf("Next stands still at %v", p.Next)
+				}
+				q.After, q.Told = p.Next, p.Told
+				pages++
+			}
+		}},
+		{name: "from the head", check: func(e *env) {
+			e.put("a", "1")
+			p := e.read(tailrace.Query{Select: topics("a"), Head: true})
+			if len(p.Events) != 0 || p.More || p.Reset != nil {
+				e.Errorf("%+v", p)
+			}
+			e.put("a", "2")
+			e.wantData(tailrace.Query{Select: topics("a"), After: p.Next, Told: p.Told}, "2")
+		}},
+		{name: "the newest n", rules: inMemory(), check: func(e *env) {
+			for i := range 20 {
+				e.put(fmt.Sprint("t", i%2), fmt.Sprint(i))
+			}
+			e.wantData(tailrace.Query{Last: 1}, "19")
+			e.wantData(tailrace.Query{Last: 3}, "17", "18", "19")
+			e.wantData(tailrace.Query{Last: 3, Limit: 1}, "17", "18", "19")
+			e.wantData(tailrace.Query{Select: topics("t0"), Last: 2}, "16", "18")
+			e.wantData(tailrace.Query{Select: patterns("t1"), Last: 2}, "17", "19")
+			e.wantData(tailrace.Query{Select: topics("t0", "t1", "t0"), Last: 2}, "18", "19")
+			e.wantData(tailrace.Query{Select: topics("none"), Last: 2})
+			e.wantData(tailrace.Query{Select: topics("t0"), Last: 1000}, "0", "2", "4", "6", "8", "10", "12", "14", "16", "18")
+			var want []string
+			var events []tailrace.Event
+			for i := range 1500 {
+				events = append(events, event("many", fmt.Sprint(i)))
+				if i >= 500 {
+					want = append(want, fmt.Sprint(i))
+				}
+			}
+			e.append(events...)
+			e.wantData(tailrace.Query{Select: topics("many"), Last: tailrace.MaxLast}, want...)
+			e.wantData(tailrace.Query{Last: tailrace.MaxLast}, want...)
+		}},
+		{name: "the newest n of what is kept", check: func(e *env) {
+			e.append(event("a", "1"), event("a", "2"))
+			e.trim("a", e.stat("a").Head)
+			e.put("a", "3")
+			e.wantData(tailrace.Query{Select: topics("a"), Last: 3}, "3")
+			e.wantData(tailrace.Query{Select: patterns("a"), Last: 3}, "3")
+		}},
+		{name: "from a time", needs: clock, check: func(e *env) {
+			begin := e.clock.Now()
+			for i := range 6 {
+				e.put(fmt.Sprint("t", i%2), fmt.Sprint(i))
+				e.clock.advance(10 * time.Second)
+			}
+			all := []string{"0", "1", "2", "3", "4", "5"}
+			for i := range 6 {
+				at := begin.Add(time.Duration(i) * 10 * time.Second)
+				e.wantData(tailrace.Query{Since: at}, all[i:]...)
+				e.wantData(tailrace.Query{Since: at.Add(-5 * time.Second), Limit: 2}, all[i:]...)
+			}
+			e.wantData(tailrace.Query{Since: begin.Add(time.Hour)})
+			e.wantData(tailrace.Query{Since: begin.Add(-time.Hour)}, all...)
+			e.wantData(tailrace.Query{Select: topics("t1"), Since: begin.Add(20 * time.Second)}, "3", "5")
+			e.wantData(tailrace.Query{Select: patterns("t0"), Since: begin.Add(15 * time.Second)}, "2", "4")
+			p := e.read(tailrace.Query{Since: begin.Add(time.Hour)})
+			e.put("t0", "6")
+			e.wantData(tailrace.Query{After: p.Next, Told: p.Told}, "6")
+		}},
+	}
+}
