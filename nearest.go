@@ -1,12 +1,16 @@
 package tailrace
 
-import "github.com/tailrace/tailrace/internal/problem"
+import (
+	"strings"
+
+	"github.com/tailrace/tailrace/internal/problem"
+)
 
 // unknownParameter refuses the query parameter or JSON member name, and names
 // the known one that was probably meant. Names are refused and not ignored, so
 // that a typing error never changes what a request does in silence.
 func unknownParameter(kind, name string, known []string) *problem.Problem {
-	p := problem.New("unknown-parameter", "there is no %s %q here", kind, name)
+	p := problem.New("unknown-parameter", "there is no %s %q here", kind, clip(name))
 	if near := nearest(name, known); near != "" {
 		p.Detail += "; did you mean " + near + "?"
 	}
@@ -55,6 +59,15 @@ func edits(a, b string) int {
 		before, last, row = last, row, before
 	}
 	return last[len(b)]
+}
+
+// clip shortens a client's text for a message.
+func clip(s string) string {
+	const most = 64 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func lower(c byte) byte {
