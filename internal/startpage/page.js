@@ -9,7 +9,7 @@ const maxRows = 500;
 // One stream at a time. A row is kept by its cursor, so that an event which
 // comes both by the stream and by a page is shown once.
 const rows = new Map(); // cursor -> <li>
-let stream; // the open view: { source, selector, from, cursor, types }
+let stream; // the open view: its selector, from, types, source, and the cursor up to which types are learned
 let waiting = []; // rows to be shown with the next frame
 let paused = false;
 let shown = 0;
@@ -18,36 +18,36 @@ function eventsURL(selector, parameters) {
   return "/v1/events?" + new URLSearchParams({ topic: selector, ...parameters });
 }
 
-function watch(selector, from) {
-  stream?.source.close();
+async function watch(selector, from) {
+  stream?.source?.close();
   clearRows();
-  const view = { selector, from, cursor: "", types: new Set(), timer: 0 };
-  view.source = new EventSource(eventsURL(selector, { from, meta: "1" }));
+  const view = { selector, from, types: new Set(["message"]), source: undefined, learned: "", learning: false };
   stream = view;
   setState("connecting", "connecting");
   // Six streams of one origin are all that a browser opens over HTTP/1.1.
-  view.timer = setTimeout(() => {
-    if (view === stream && view.source.readyState === EventSource.CONNECTING && !view.opened) {
-      setState("connecting", "waiting for a free connection: close other tabs of this page");
-    }
+  const slow = setTimeout(() => {
+    if (view === stream) setState("connecting", "no connection yet; other tabs may have all that the browser opens");
   }, 4000);
+  await learnTypes(view); // before the stream, so that it misses nothing that is kept
+  if (view !== stream) return;
+
+  view.source = new EventSource(eventsURL(selector, { from, meta: "1" }));
   view.source.onopen = () => {
-    clearTimeout(view.timer);
-    view.opened = true;
-    setState("live", "live");
-    learnTypes(view);
+    clearTimeout(slow);
+    if (view === stream) setState("live", "live");
   };
   view.source.onerror = () => {
-    clearTimeout(view.timer);
+    clearTimeout(slow);
+    if (view !== stream) return;
     if (view.source.readyState === EventSource.CLOSED) explain(view);
     else setState("connecting", "connection lost, trying again");
   };
-  listen(view, "message");
+  for (const type of view.types) listen(view, type);
   view.source.addEventListener("tailrace.gap", e => {
     const gap = JSON.parse(e.data);
-    const row = makeRow(new Date(), "Gap", gap.reason, "", "Events after " + (gap.requested || "the place asked for") + " are missing here.");
+    const row = makeRow(new Date(), "Gap", gap.reason, "", `Events after ${gap.requested || "the place asked for"} are missing here.`);
     row.classList.add("gap");
-    show("gap " + (e.lastEventId || performance.now()), row);
+    show(Symbol("gap"), row);
   });
   view.source.addEventListener("tailrace.end", () => {
     view.source.close();
@@ -56,36 +56,32 @@ function watch(selector, from) {
 }
 
 function listen(view, type) {
-  if (view.types.has(type)) return;
-  view.types.add(type);
   view.source.addEventListener(type, e => {
-    if (view !== stream) return;
-    view.cursor = e.lastEventId;
-    showEvent(JSON.parse(e.data));
+    if (view === stream) showEvent(JSON.parse(e.data));
   });
 }
 
 // An EventSource hands over only the types that somebody listens to, and the
 // types of a topic are nowhere written. So a page of the same events is read
-// as well now and then: what the stream passed over is shown, and its type is
-// listened to from then on.
+// first and now and then: what the stream passed over is shown, and its type
+// is listened to from then on.
 async function learnTypes(view) {
-  if (view.learning || view !== stream) return;
+  if (view.learning) return;
   view.learning = true;
   try {
     const place = view.learned ? { last_event_id: view.learned } : { from: view.from === "new" ? "last:1" : "last:500" };
     const answer = await fetch(eventsURL(view.selector, { ...place, format: "json", limit: "1000" }), { cache: "no-store" });
-    if (!answer.ok || view !== stream) return;
+    if (!answer.ok) return; // the stream itself gets the same answer
     const page = await answer.json();
-    const first = !view.learned;
     view.learned = page.next;
-    let unknown = false;
-    for (const e of page.events) {
-      const type = e.event || "message";
-      unknown ||= !view.types.has(type);
-      listen(view, type);
+    let passedOver = false;
+    for (const { event: type = "message" } of page.events) {
+      if (view.types.has(type)) continue;
+      view.types.add(type);
+      if (view.source) listen(view, type);
+      passedOver = true;
     }
-    if (unknown && !(first && view.from === "new")) insertMissing(page.events);
+    if (view.source && passedOver && view === stream) insertMissing(page.events);
   } catch {
     // The stream itself tells when the server is gone.
   } finally {
@@ -223,7 +219,7 @@ $("pause").addEventListener("click", () => {
 });
 // Without this the connection would count against the browser's six while the
 // page lies in its back-forward cache.
-addEventListener("pagehide", () => stream?.source.close());
+addEventListener("pagehide", () => stream?.source?.close());
 addEventListener("pageshow", e => { if (e.persisted) $("watch").requestSubmit(); });
 
 // ---- Publish ----
@@ -363,5 +359,5 @@ refresh();
 setInterval(() => {
   if (document.hidden) return;
   refresh();
-  if (stream?.source.readyState === EventSource.OPEN) learnTypes(stream);
+  if (stream?.source?.readyState === EventSource.OPEN) learnTypes(stream);
 }, 2000);
