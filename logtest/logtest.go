@@ -57,6 +57,7 @@ func Run(t *testing.T, c Config) {
 		{"S10 delete", deleteTests()},
 		{"S11 failure", failureTests()},
 		{"S12 watch", watchTests()},
+		{"model", modelTests()},
 		{"idle", idleTests()},
 	} {
 		t.Run(g.name, func(t *testing.T) {
