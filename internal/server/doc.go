@@ -1,0 +1,17 @@
+// Package server is the native HTTP API: it puts a [tailrace.Hub] on a
+// listener, with the routes under /v1, health, metrics, the pages that explain
+// its errors, and its own description as OpenAPI.
+//
+// Every answer carries Tailrace-Request-Id; every error is
+// application/problem+json. The table of endpoints in routes.go is the one
+// place where routes, methods, parameters and problem types are listed: the
+// router runs from it, unknown parameters are refused by it, and a test holds
+// the OpenAPI document to it.
+//
+// The router works on the escaped path, does not clean it, and never
+// redirects: a topic's name is everything behind the prefix, decoded once.
+//
+// There is no authorisation yet, so a server runs in dev mode only: on
+// loopback, everything granted, closed to pages of other origins and to names
+// that are rebound to loopback.
+package server

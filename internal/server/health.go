@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/tailrace/tailrace/internal/problem"
+)
+
+// checkTime is how long the log may take to answer a health check.
+const checkTime = time.Second
+
+// check is one line of a verbose health answer.
+type check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// livez says that the process answers.
+func (s *Server) livez(w http.ResponseWriter, _ *call) error {
+	return writeJSON(w, map[string]string{"status": "ok"})
+}
+
+// readyz says whether requests should come here.
+func (s *Server) readyz(w http.ResponseWriter, c *call) error {
+	verbose, err := flagParam(c.query, "verbose")
+	if err != nil {
+		return err
+	}
+	checks := []check{{Name: "serving", OK: true}, {Name: "log", OK: true}}
+	var refusal *problem.Problem
+	if err := s.checkLog(c.Context()); err != nil {
+		checks[1] = check{Name: "log", Detail: err.Error()}
+		refusal = &problem.Problem{Name: "unavailable", Detail: "the log does not answer", RetryAfter: 5 * time.Second}
+	}
+	if s.draining.Load() || s.hub.Draining() {
+		checks[0] = check{Name: "serving", Detail: "draining"}
+		refusal = &problem.Problem{Name: "draining", Detail: "the server is about to stop", RetryAfter: 5 * time.Second}
+	}
+	if refusal != nil {
+		if verbose {
+			refusal = refusal.With("checks", checks)
+		}
+		return refusal
+	}
+	if verbose {
+		return writeJSON(w, map[string]any{"status": "ok", "checks": checks})
+	}
+	return writeJSON(w, map[string]string{"status": "ok"})
+}
+
+func (s *Server) checkLog(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	_, err := s.hub.Log().Stat(ctx, "")
+	return err
+}

@@ -1,0 +1,201 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailrace/tailrace"
+)
+
+// Time-outs of connections. There is none for writing: streams stay open, and
+// each of their writes has its own.
+const (
+	headerTime   = 10 * time.Second
+	idleTime     = 120 * time.Second
+	lastRequests = 5 * time.Second
+)
+
+// http2Streams bounds the requests at once on one HTTP/2 connection.
+const http2Streams = 250
+
+// Server serves a hub over HTTP. It is made by [New]. As an http.Handler it
+// answers without a listener of its own.
+type Server struct {
+	hub       *tailrace.Hub
+	opts      Options
+	authorise authorise
+	routes    []*route
+	policies  *policies
+	metrics   *metrics
+	openapi   json.RawMessage
+	http      *http.Server
+	draining  atomic.Bool
+
+	mu       sync.Mutex
+	listener net.Listener // nil until Listen
+}
+
+// New returns a server of hub, which goes on belonging to the caller until
+// Run. It puts the policies that were set over the API in force.
+func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{hub: hub, opts: o, authorise: grantAll, policies: &policies{hub: hub, file: o.Rules}}
+	s.metrics = newMetrics(s)
+	s.routes = newRoutes(s.table())
+	if s.openapi, err = openapiDocument(); err != nil {
+		return nil, err
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.policies.load(ctx); err != nil {
+		return nil, err
+	}
+
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxURL + maxHeaderBytes, // beyond it net/http answers 431 itself, without reading on
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: http2Streams},
+		Protocols:         new(http.Protocols),
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetHTTP2(true)
+	s.http.Protocols.SetUnencryptedHTTP2(o.H2C)
+	if o.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("server: TLS: %w", err)
+		}
+		s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	return s, nil
+}
+
+// Listen binds the address and returns it, with the port that port 0 became.
+// Nothing is answered before Run. Calling it again returns the same address.
+func (s *Server) Listen() (net.Addr, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		return s.listener.Addr(), nil
+	}
+	l, err := net.Listen("tcp", s.opts.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	if !isLoopbackHost(hostOf(l.Addr().String())) {
+		l.Close()
+		return nil, fmt.Errorf("server: %s is not loopback, and in dev mode everyone who can connect may do everything: listen on 127.0.0.1", s.opts.Addr)
+	}
+	s.listener = l
+	return l.Addr(), nil
+}
+
+// Run serves until ctx ends, then stops without loss: /readyz fails at once;
+// DrainDelay later streams are told when to come back and end one by one, over
+// the hub's DrainWindow; requests under way are finished; then the log is
+// closed. What is still open at DrainMax is cut.
+//
+// It returns nil after such an end, and stops hub and log whatever happens. A
+// server runs once.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.hub.Log().Close() // closing twice is no error, and Shutdown may own it
+	if _, err := s.Listen(); err != nil {
+		return errors.Join(err, s.shutdown(0))
+	}
+	follow, stop := context.WithCancel(context.Background())
+	var workers sync.WaitGroup
+	workers.Go(func() { s.followPolicies(follow) })
+	defer workers.Wait()
+	defer stop()
+
+	served := make(chan error, 1)
+	go func() {
+		if s.http.TLSConfig != nil {
+			served <- s.http.ServeTLS(s.listener, "", "")
+		} else {
+			served <- s.http.Serve(s.listener)
+		}
+	}()
+	select {
+	case err := <-served:
+		return errors.Join(fmt.Errorf("server: %w", err), s.shutdown(0))
+	case <-ctx.Done():
+	}
+	err := s.shutdown(s.opts.DrainDelay)
+	<-served
+	return err
+}
+
+// shutdown ends everything but the policies' follower. delay is how long
+// requests go on being served first, so that balancers notice; a developer's
+// server without streams has nobody to wait for.
+func (s *Server) shutdown(delay time.Duration) error {
+	s.draining.Store(true)
+	end := time.Now().Add(s.opts.DrainMax)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	if streams := s.hub.Count(); delay > 0 && (streams > 0 || !s.opts.Dev) {
+		s.opts.Logger.Info("draining", "streams", streams, "delay", delay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+	}
+	errHub := s.hub.Shutdown(ctx)
+
+	// The streams are gone; what is left are short requests. They get a moment
+	// even if the streams took all the time.
+	if soonest := time.Now().Add(lastRequests); end.Before(soonest) {
+		end = soonest
+	}
+	ctx, cancel = context.WithDeadline(context.Background(), end)
+	defer cancel()
+	errHTTP := s.http.Shutdown(ctx)
+	if errHTTP != nil {
+		s.http.Close()
+	}
+	return errors.Join(errHub, errHTTP, s.hub.Log().Close())
+}
+
+// followPolicies puts in force what other nodes, or others on this one, store
+// as the API's list of policies, until ctx ends.
+func (s *Server) followPolicies(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	stop, err := s.hub.Log().Watch(tailrace.Selector{Topics: []string{policiesTopic}}, func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		s.opts.Logger.Error("policies that other nodes set are not followed", "error", err)
+		return
+	}
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+		if err := s.policies.load(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Logger.Error("policies stay as they are", "error", err)
+		}
+	}
+}
