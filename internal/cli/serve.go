@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/config"
+	"github.com/tailrace/tailrace/internal/server"
+	"github.com/tailrace/tailrace/internal/startpage"
+	"github.com/tailrace/tailrace/pebblelog"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: `Runs the server. With --dev it listens on this machine only, needs no
+credentials, shows a start page, and keeps its log in ./data.
+
+Every key is also a variable (--drain.window is TAILRACE_DRAIN_WINDOW) and a key
+of the file that --config names. A flag wins over a variable, that over the file.
+The first SIGINT or SIGTERM drains, the second ends the process now; what was
+acknowledged is on disk either way.`,
+		Example: "  tailrace serve --dev",
+		Args:    cobra.NoArgs,
+	}
+	load := a.configFlags(cmd)
+	cmd.RunE = a.run(func(ctx context.Context, _ []string) error {
+		c, dev, err := load()
+		if err != nil {
+			return err
+		}
+		if !dev {
+			return exit(exitConfiguration, errors.New("serve needs --dev: this version has no auth yet, and without it the server would be open to everybody.\n"+
+				"With --dev it listens on this machine only: tailrace serve --dev"))
+		}
+		return a.serve(ctx, c)
+	})
+	return cmd
+}
+
+// serve runs until ctx ends and the server has drained.
+func (a *app) serve(ctx context.Context, c *config.Config) error {
+	logger := a.logger(c)
+	log, err := openLog(c, logger)
+	if err != nil {
+		return err
+	}
+	hub, err := tailrace.New(&tailrace.Options{
+		Log:            log,
+		Rules:          c.Rules(),
+		Heartbeat:      c.Stream.Heartbeat,
+		StallTimeout:   c.Stream.StallTimeout,
+		RingBytes:      int64(c.Memory.Ring),
+		ReplayBytes:    int64(c.Memory.Replay),
+		MaxStreams:     c.Limits.Streams,
+		MaxSelectors:   c.Limits.Selectors,
+		PublishTimeout: c.Publish.Timeout,
+		DrainWindow:    max(c.Drain.Window, time.Millisecond), // 0 would be the hub's default
+		Logger:         logger,
+		OnConnect:      func(s tailrace.ConnInfo) { logStream(logger, "stream opened", s) },
+		OnDisconnect:   func(s tailrace.ConnInfo) { logStream(logger, "stream ended", s) },
+	})
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
+	srv, err := server.New(hub, &server.Options{
+		Addr:         c.Listen.HTTP,
+		Dev:          true,
+		H2C:          c.Listen.H2C,
+		CertFile:     c.Listen.TLS.CertFile,
+		KeyFile:      c.Listen.TLS.KeyFile,
+		CORSOrigins:  c.CORS.Origins,
+		CORSMaxAge:   c.CORS.MaxAge,
+		Rules:        c.Rules(),
+		MaxSelectors: c.Limits.Selectors,
+		DrainDelay:   orNever(c.Drain.Delay),
+		DrainMax:     orNever(c.Drain.Max),
+		Version:      thisBuild().Version,
+		NoMetrics:    !c.Telemetry.Metrics,
+		Pages:        startPage(c, hub),
+		Logger:       logger,
+	})
+	var addr net.Addr
+	if err == nil {
+		addr, err = srv.Listen()
+	}
+	if err != nil {
+		return errors.Join(err, hub.Shutdown(ctx), log.Close())
+	}
+	a.welcome(c, addr)
+	return srv.Run(ctx)
+}
+
+// orNever is d in the server's options, where negative is none and 0 the default.
+func orNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func openLog(c *config.Config, logger *slog.Logger) (tailrace.Log, error) {
+	if c.Log.Engine == "memory" {
+		return tailrace.NewMemoryLog(nil), nil
+	}
+	log, err := pebblelog.Open(c.Log.Dir, &pebblelog.Options{
+		CursorLife: c.Log.CursorLife,
+		MaxDisk:    int64(c.Log.MaxDisk),
+		MinFree:    int64(c.Log.MinFree),
+		Logger:     logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return log, nil
+}
+
+func startPage(c *config.Config, hub *tailrace.Hub) http.Handler {
+	version, started := thisBuild().Version, time.Now()
+	dir := c.Log.Dir
+	if c.Log.Engine == "memory" {
+		dir = ""
+	}
+	return startpage.New(func() startpage.Status {
+		stats := hub.Stats()
+		return startpage.Status{
+			Version:     version,
+			Engine:      c.Log.Engine,
+			Dir:         dir,
+			Started:     started,
+			Connections: stats.Connections,
+			Published:   stats.Published,
+			Delivered:   stats.Delivered,
+		}
+	})
+}
+
+// welcome tells where the server is and how to try it.
+func (a *app) welcome(c *config.Config, addr net.Addr) {
+	scheme, insecure := "http", ""
+	if c.Listen.TLS.CertFile != "" {
+		scheme, insecure = "https", "--cacert CERT "
+	}
+	where := c.Log.Dir
+	if c.Log.Engine == "memory" {
+		where = "memory, until the process ends"
+	}
+	base := scheme + "://" + addr.String()
+	fmt.Fprintf(a.err, `
+  Tailrace %s is at %s
+
+  publish    curl %s-d hello %s/v1/topics/demo
+  subscribe  curl %s-N '%s/v1/topics/demo?from=start'
+
+  The log is in %s. Development mode: this machine only, no credentials.
+
+`, thisBuild().Version, base+"/", insecure, base, insecure, base, where)
+}
+
+// logger writes to stderr: text for people, JSON for machines.
+func (a *app) logger(c *config.Config) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Telemetry.Log.Level)); err != nil {
+		level = slog.LevelInfo // not reached: the configuration admits known levels only
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	format := c.Telemetry.Log.Format
+	if format == "text" || format == "auto" && isTerminal(a.err) {
+		return slog.New(slog.NewTextHandler(a.err, opts))
+	}
+	return slog.New(slog.NewJSONHandler(a.err, opts))
+}
+
+// logStream writes a line about a stream. Texts of clients are attributes,
+// which slog quotes.
+func logStream(logger *slog.Logger, message string, s tailrace.ConnInfo) {
+	args := []any{"conn", s.ID, "addr", s.Addr, "protocol", s.Protocol,
+		"topics", strings.Join(append(s.Select.Topics[:len(s.Select.Topics):len(s.Select.Topics)], s.Select.Patterns...), " ")}
+	if s.Reason != "" {
+		args = append(args, "reason", s.Reason, "events", s.SentEvents, "bytes", s.SentBytes,
+			"duration", time.Since(s.Opened).Round(time.Millisecond).String())
+	}
+	logger.Debug(message, args...)
+}
