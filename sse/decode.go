@@ -148,7 +148,7 @@ func (d *Decoder) Retry() (time.Duration, bool) { return d.reconnect, d.hasRetry
 // back as it is, after the bytes that came with it. The first error stays.
 func (d *Decoder) Decode(ev *Event) error {
 	if cap(d.joined) > keptBufferSize && d.lastData <= keptBufferSize {
-		d.joined = nil
+		d.joined, d.data = nil, nil
 	}
 	for {
 		// The line is buf[pos:stop], the next one begins at next.
@@ -513,6 +513,9 @@ func (d *Decoder) makeRoom() {
 	from := d.buf[d.pos:d.end]
 	if size != len(d.buf) {
 		d.buf = make([]byte, size)
+		if !d.hasData {
+			d.data = nil // it would keep the old buffer alive
+		}
 	}
 	copy(d.buf, from)
 	d.cr -= d.pos
