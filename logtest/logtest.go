@@ -58,7 +58,11 @@ func Run(t *testing.T, c Config) {
 		{"S11 failure", failureTests()},
 		{"S12 watch", watchTests()},
 		{"model", modelTests()},
+		{"concurrent", concurrentTests()},
+		{"timer", timerTests()},
 		{"idle", idleTests()},
+		{"restart", restartTests()},
+		{"scale", scaleTests()},
 	} {
 		t.Run(g.name, func(t *testing.T) {
 			for _, x := range g.tests {

@@ -250,6 +250,7 @@ func (m *model) byID(topic, id string) *tailrace.Event {
 
 func (m *model) append(s step) error {
 	var events []tailrace.Event
+	closing := false
 	for i := 0; i+3 < len(s.N); i += 4 {
 		ev := event(modelTopics[s.N[i]%len(modelTopics)], fmt.Sprint(len(m.events), ".", i/4))
 		if id := s.N[i+1] % 12; id < 6 {
@@ -260,9 +261,10 @@ func (m *model) append(s step) error {
 			ev.Remove = s.N[i+3]%4 == 0
 		}
 		ev.Close = ev.Topic == "b/close" && s.N[i+3]%16 == 15
+		closing = closing || ev.Close
 		events = append(events, ev)
 	}
-	if s.Any%4 == 0 {
+	if s.Any%4 == 0 && !closing { // both at once leave open which error it is
 		t := m.topics[events[0].Topic]
 		head := t.last
 		if s.Any%8 == 0 {
