@@ -1,6 +1,7 @@
 package logtest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -177,7 +178,7 @@ func (c *checker) acknowledgements() {
 	for _, a := range byPos {
 		c.events = append(c.events, a)
 	}
-	slices.SortFunc(c.events, func(a, b ack) int { return int(int64(a.pos - b.pos)) })
+	slices.SortFunc(c.events, func(a, b ack) int { return comparePos(a, b.pos) })
 }
 
 // final: every acknowledged event is there, or removed, and no other.
@@ -195,11 +196,13 @@ func (c *checker) final(final []tailrace.Event) {
 }
 
 func (c *checker) known(who string, ev *tailrace.Event) {
-	i, ok := slices.BinarySearchFunc(c.events, ev.Cursor.Pos, func(a ack, pos uint64) int { return int(int64(a.pos - pos)) })
+	i, ok := slices.BinarySearchFunc(c.events, ev.Cursor.Pos, comparePos)
 	if !ok || c.events[i].topic != ev.Topic || c.events[i].id != string(ev.Data) {
 		c.wrong("%s shows %s %q at %d, which nobody published", who, ev.Topic, ev.Data, ev.Cursor.Pos)
 	}
 }
+
+func comparePos(a ack, pos uint64) int { return cmp.Compare(a.pos, pos) }
 
 func (c *checker) removedBefore(a ack, when int) bool {
 	return slices.ContainsFunc(c.trims, func(r removal) bool {
@@ -210,7 +213,7 @@ func (c *checker) removedBefore(a ack, when int) bool {
 // between returns the events with from < position <= to.
 func (c *checker) between(from, to uint64) []ack {
 	search := func(pos uint64) int {
-		i, found := slices.BinarySearchFunc(c.events, pos, func(a ack, pos uint64) int { return int(int64(a.pos - pos)) })
+		i, found := slices.BinarySearchFunc(c.events, pos, comparePos)
 		if found {
 			i++
 		}

@@ -104,7 +104,7 @@ func (o load) run(t testing.TB, l tailrace.Log) []error {
 	h.acknowledged(ack{-1, idleTopic, "idle", rs[0].Cursor.Pos})
 	base := rs[0].Cursor
 
-	var publishers, readers, trimmer sync.WaitGroup
+	var publishers, readers sync.WaitGroup
 	done := make(chan struct{})
 	var progress []*atomic.Uint64
 	for i := range o.readers {
@@ -115,11 +115,7 @@ func (o load) run(t testing.TB, l tailrace.Log) []error {
 	for i := range o.publishers {
 		publishers.Go(func() { o.publish(ctx, l, h, i) })
 	}
-	published := make(chan struct{})
-	trimmer.Go(func() { o.trim(ctx, l, h, published) })
 	publishers.Wait()
-	close(published)
-	trimmer.Wait()
 
 	// All readers must come to the end by themselves.
 	deadline := time.Now().Add(wakeLimit)
@@ -152,7 +148,7 @@ func (o load) run(t testing.TB, l tailrace.Log) []error {
 }
 
 // publish appends small batches, and repeats a fifth of them as one does
-// whose answer was lost.
+// whose answer was lost. It trims, too.
 func (o load) publish(ctx context.Context, l tailrace.Log, h *history, publisher int) {
 	r := random(o.seed + uint64(publisher))
 	for n := range o.calls {
@@ -199,44 +195,36 @@ func (o load) publish(ctx context.Context, l tailrace.Log, h *history, publisher
 			acks[i] = ack{publisher, events[i].Topic, string(events[i].Data), rs[i].Cursor.Pos}
 		}
 		h.acknowledged(acks...)
+		if r.IntN(8) == 0 {
+			if err := o.trim(ctx, l, h, r); err != nil {
+				h.note("publisher %d: trim: %w", publisher, err)
+			}
+		}
 	}
 }
 
-// trim removes the older part of a topic now and then, and one topic whole.
-func (o load) trim(ctx context.Context, l tailrace.Log, h *history, published <-chan struct{}) {
-	r := random(o.seed + 500)
-	for n := 1; ; n++ {
-		select {
-		case <-published:
-			return
-		case <-time.After(time.Duration(r.IntN(4000)) * time.Microsecond):
+// trim removes the older part of a topic, or now and then all of one.
+func (o load) trim(ctx context.Context, l tailrace.Log, h *history, r *rand.Rand) error {
+	if r.IntN(20) == 0 {
+		i := h.removing(deletedTopic, ^uint64(0))
+		if err := l.Delete(ctx, deletedTopic); err != nil {
+			return err
 		}
-		if n%20 == 0 {
-			i := h.removing(deletedTopic, ^uint64(0))
-			err := l.Delete(ctx, deletedTopic)
-			p, err2 := l.Read(ctx, tailrace.Query{Head: true})
-			if err != nil || err2 != nil {
-				h.note("Delete: %v, %v", err, err2)
-				return
-			}
-			h.removed(i, p.Next.Pos)
-			continue
-		}
-		upTo := h.settled(o.publishers + 1)
-		if upTo == 0 {
-			continue
-		}
-		topic := fmt.Sprint("t/", r.IntN(loadTopics))
-		h.removing(topic, upTo)
 		p, err := l.Read(ctx, tailrace.Query{Head: true})
-		if err == nil {
-			err = l.Trim(ctx, topic, tailrace.Cursor{Log: p.Next.Log, Epoch: p.Next.Epoch, Pos: upTo})
-		}
-		if err != nil {
-			h.note("Trim: %w", err)
-			return
-		}
+		h.removed(i, p.Next.Pos)
+		return err
 	}
+	upTo := h.settled(o.publishers + 1)
+	if upTo == 0 {
+		return nil
+	}
+	p, err := l.Read(ctx, tailrace.Query{Head: true})
+	if err != nil {
+		return err
+	}
+	topic := fmt.Sprint("t/", r.IntN(loadTopics))
+	h.removing(topic, upTo)
+	return l.Trim(ctx, topic, tailrace.Cursor{Log: p.Next.Log, Epoch: p.Next.Epoch, Pos: upTo})
 }
 
 // reader reads to the end, waits to be woken, and reads on. At random it
