@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // saveEvery bounds what a killed sub prints a second time.
@@ -33,7 +34,7 @@ func openCursorFile(path string) (*cursorFile, error) {
 		return nil, fmt.Errorf("cursor file: %w", err)
 	}
 	id := strings.TrimSpace(string(text))
-	if len(id) > 512 || strings.ContainsFunc(id, isControl) {
+	if len(id) > 512 || strings.ContainsFunc(id, unicode.IsControl) {
 		return nil, fmt.Errorf("cursor file: %s holds no cursor", path)
 	}
 	return &cursorFile{path: path, id: id, last: id, saved: id}, nil

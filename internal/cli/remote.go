@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tailrace/tailrace/sse"
 )
 
 // defaultServer is where serve --dev listens.
@@ -93,26 +95,21 @@ func readRefusal(status int, header http.Header, body []byte) *refusal {
 // or what answers is busy, full or broken.
 func isPassing(err error) bool {
 	var r *refusal
-	if !errors.As(err, &r) {
-		return true
+	if errors.As(err, &r) {
+		return sse.DefaultShouldRetry(&http.Response{StatusCode: r.status}, nil)
 	}
-	switch r.status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return false
-	}
-	return r.status >= 500
+	return sse.DefaultShouldRetry(nil, err)
 }
 
 // failure gives an error of a request its exit code.
 func failure(err error) error {
 	var r *refusal
+	var u *url.Error
 	switch {
-	case !errors.As(err, &r):
-		return exit(exitUnreachable, unreachable(err))
-	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden:
+	case errors.As(err, &r) && (r.status == http.StatusUnauthorized || r.status == http.StatusForbidden):
 		return exit(exitRefused, err)
+	case errors.As(err, &u):
+		return exit(exitUnreachable, unreachable(err))
 	}
 	return exit(exitFailed, err)
 }
