@@ -32,10 +32,10 @@ func checkJSON(b []byte) *jsonError {
 	var whole json.RawMessage
 	if err := json.Unmarshal(b, &whole); errors.As(err, &syntax) {
 		at := min(int(syntax.Offset), len(b))
-		if at > 0 && at < len(b) {
-			at-- // Offset counts the bytes read, the bad one too
+		if reason := syntax.Error(); reason != "unexpected end of JSON input" {
+			return &jsonError{max(0, at-1), reason} // Offset counts the bad byte too
 		}
-		return &jsonError{at, syntax.Error()}
+		return &jsonError{at, "the JSON text ends early"}
 	}
 	return &jsonError{0, "not JSON"}
 }
