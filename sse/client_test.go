@@ -868,6 +868,30 @@ func TestConnRestart(t *testing.T) {
 		})
 	})
 
+	t.Run("shortens no later delay", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := ssetest.NewMemoryServer(t,
+				ssetest.Step{Then: ssetest.Hold},
+				ssetest.Step{Chunks: []string{"retry: 20000\ndata: x\n\n"}},
+			)
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+			conn, err := (&sse.Client{HTTPClient: srv.Client()}).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			conn.Restart()
+			for _, err := range conn.Events() {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := time.Since(start); d < 20*time.Second {
+				t.Errorf("the third request came after %v, want 20 s or more", d)
+			}
+		})
+	})
+
 	t.Run("not without consent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			step := ssetest.Step{Chunks: event("x"), Then: ssetest.Hold}
