@@ -243,7 +243,7 @@ func TestSmuggling(t *testing.T) {
 		"no version":  "GET /livez\r\n\r\n",
 		"bad escape":  "GET /v1/topics/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"bad target":  "GET livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		"other host":  "GET http://evil.example/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"other host":  "GET http://evil.example/livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 		"bare method": "CONNECT /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 	} {
 		if answer := h.raw(text); !strings.HasPrefix(answer, "HTTP/1.1 4") {
@@ -289,18 +289,18 @@ func (w *recorder) Write(b []byte) (int, error) { return w.body.Write(b) }
 func TestPanicIsOneAnswer(t *testing.T) {
 	var lines bytes.Buffer
 	h := start(t, nil, &Options{DrainDelay: -1, Logger: slog.New(slog.NewTextHandler(&lines, nil)), Pages: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/late" {
+		if r.URL.Path == "/start/late" {
 			io.WriteString(w, "half an ")
 			http.NewResponseController(w).Flush()
 		}
 		panic("the secret reason")
 	})})
-	a := h.do("GET", "/early", "").wantStatus(t, 500)
+	a := h.do("GET", "/", "").wantStatus(t, 500)
 	a.wantProblem(t, "internal")
 	if strings.Contains(a.body, "secret") {
 		t.Errorf("the reason is told: %s", a.body)
 	}
-	resp, err := client.Do(h.request("GET", "/late", ""))
+	resp, err := client.Do(h.request("GET", "/start/late", ""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,10 +71,14 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any, known []string) err
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return problem.New("invalid-json", "the body is not JSON: %v", err)
+		}
 		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 			return unknown("member", strings.Trim(name, `"`), known)
 		}
-		return problem.New("invalid-json", "the body is not the JSON object expected: %v", strings.TrimPrefix(err.Error(), "json: "))
+		return problem.New("invalid-parameter", "the body is not the JSON object expected: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return problem.New("invalid-json", "something follows the JSON object")

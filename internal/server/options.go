@@ -54,7 +54,7 @@ type Options struct {
 	Version      string        // of tailrace_build_info and /openapi. Default "dev"
 	NoMetrics    bool          // /metrics is 404
 
-	Pages  http.Handler // answers / and what no route knows outside /v1. Default none: 404
+	Pages  http.Handler // the start page: answers / and what is under /start/. Default none: 404
 	Logger *slog.Logger // Default slog.Default
 }
 

@@ -119,7 +119,7 @@ func (s *Server) find(escaped string) (rt *route, name string) {
 // dispatch answers a request that passed the guards.
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, rt *route, name string) error {
 	if rt == nil {
-		if s.opts.Pages != nil && !strings.HasPrefix(r.URL.Path, "/v1/") {
+		if s.opts.Pages != nil && (r.URL.Path == "/" || strings.HasPrefix(r.URL.Path, "/start/")) {
 			s.opts.Pages.ServeHTTP(w, r)
 			return nil
 		}

@@ -157,7 +157,11 @@ func (s *Server) shutdown(delay time.Duration) error {
 		case <-ctx.Done():
 		}
 	}
-	errHub := s.hub.Shutdown(ctx)
+	err := s.hub.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.opts.Logger.Warn("streams were cut", "after", s.opts.DrainMax)
+		err = nil
+	}
 
 	// The streams are gone; what is left are short requests. They get a moment
 	// even if the streams took all the time.
@@ -166,11 +170,11 @@ func (s *Server) shutdown(delay time.Duration) error {
 	}
 	ctx, cancel = context.WithDeadline(context.Background(), end)
 	defer cancel()
-	errHTTP := s.http.Shutdown(ctx)
-	if errHTTP != nil {
+	if s.http.Shutdown(ctx) != nil {
+		s.opts.Logger.Warn("requests were cut", "after", s.opts.DrainMax)
 		s.http.Close()
 	}
-	return errors.Join(errHub, errHTTP, s.hub.Log().Close())
+	return errors.Join(err, s.hub.Log().Close())
 }
 
 // followPolicies puts in force what other nodes, or others on this one, store

@@ -292,7 +292,7 @@ func TestNotReadyWhileDraining(t *testing.T) {
 	if data := sub.waitFor("data: "); data != "during the delay" {
 		t.Errorf("got %q", data)
 	}
-	if err := <-stopped; err != nil && !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
 	sub.waitFor("retry: ")

@@ -102,9 +102,9 @@ func (s *Server) statTopic(w http.ResponseWriter, c *call) error {
 
 // trimRequest is the body of a trim: one of its members.
 type trimRequest struct {
-	Before *tailrace.Cursor `json:"before"` // events before this one go
-	Age    *string          `json:"age"`    // events older than this go
-	Keep   *int64           `json:"keep"`   // all but the newest so many go
+	Before *string `json:"before"` // cursor: events before it go
+	Age    *string `json:"age"`    // duration: events older than it go
+	Keep   *int64  `json:"keep"`   // all but the newest so many go
 }
 
 func (s *Server) trimTopic(w http.ResponseWriter, c *call) error {
@@ -141,14 +141,18 @@ func (s *Server) trimPoint(ctx context.Context, topic string, req *trimRequest, 
 	sel := tailrace.Selector{Topics: []string{topic}}
 	switch {
 	case req.Before != nil && req.Age == nil && req.Keep == nil:
-		page, err := s.hub.Log().Read(ctx, tailrace.Query{Select: sel, After: *req.Before, Limit: 1})
+		before, err := tailrace.ParseCursor(*req.Before)
+		if err != nil {
+			return tailrace.Cursor{}, problem.New("invalid-parameter", "before is %q, which is no cursor", *req.Before).With("parameter", "before")
+		}
+		page, err := s.hub.Log().Read(ctx, tailrace.Query{Select: sel, After: before, Limit: 1})
 		if err != nil {
 			return tailrace.Cursor{}, err
 		}
 		if r := page.Reset; r != nil && (r.Reason == tailrace.EpochGap || r.Reason == tailrace.Ahead) {
-			return tailrace.Cursor{}, problem.New("invalid-parameter", "before is no cursor of this log").With("parameter", "before")
+			return tailrace.Cursor{}, problem.New("invalid-parameter", "before is %q, which is no cursor of this log", *req.Before).With("parameter", "before")
 		}
-		return previous(*req.Before), nil
+		return previous(before), nil
 
 	case req.Age != nil && req.Before == nil && req.Keep == nil:
 		age, err := time.ParseDuration(*req.Age)
