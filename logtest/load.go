@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/tailrace/tailrace"
@@ -93,13 +92,13 @@ func (l timerLog) Watch(_ tailrace.Selector, wake func()) (stop func(), err erro
 }
 
 // run puts the load on l and returns what was wrong.
-func (o load) run(t testing.TB, l tailrace.Log) []error {
-	t.Helper()
-	ctx := t.Context()
+func (o load) run(e *env, l tailrace.Log) []error {
+	e.Helper()
+	ctx := e.Context()
 	h := newHistory(o.readers)
 	rs, err := l.Append(ctx, []tailrace.Event{event(idleTopic, "idle")})
 	if err != nil {
-		t.Fatalf("Append: %v", err)
+		e.Fatalf("Append: %v", err)
 	}
 	h.acknowledged(ack{-1, idleTopic, "idle", rs[0].Cursor.Pos})
 	base := rs[0].Cursor
@@ -110,7 +109,7 @@ func (o load) run(t testing.TB, l tailrace.Log) []error {
 	for i := range o.readers {
 		r := reader{load: o, history: h, number: i, random: random(o.seed + 1000 + uint64(i)), progress: new(atomic.Uint64)}
 		progress = append(progress, r.progress)
-		readers.Go(func() { r.run(t, l, base, done) })
+		readers.Go(func() { r.run(ctx, l, base, done) })
 	}
 	for i := range o.publishers {
 		publishers.Go(func() { o.publish(ctx, l, h, i) })
@@ -118,7 +117,7 @@ func (o load) run(t testing.TB, l tailrace.Log) []error {
 	publishers.Wait()
 
 	// All readers must come to the end by themselves.
-	deadline := time.Now().Add(wakeLimit)
+	deadline := time.Now().Add(e.wakeLimit)
 	for i, p := range progress {
 		s := readerSelector(i)
 		for last := h.last(s); p.Load() < last; time.Sleep(time.Millisecond) {
@@ -143,7 +142,7 @@ func (o load) run(t testing.TB, l tailrace.Log) []error {
 			break
 		}
 	}
-	t.Logf("%s", h.size())
+	e.Logf("%s", h.size())
 	return h.check(final)
 }
 
@@ -250,9 +249,9 @@ func readerSelector(number int) tailrace.Selector {
 	}[number%8]
 }
 
-func (r *reader) run(t testing.TB, l tailrace.Log, base tailrace.Cursor, done <-chan struct{}) {
+func (r *reader) run(ctx context.Context, l tailrace.Log, base tailrace.Cursor, done <-chan struct{}) {
 	sel := readerSelector(r.number)
-	woken, stop, err := quietWatch(l, sel)
+	woken, stop, err := watch(l, sel)
 	if err != nil {
 		r.note("reader %d: Watch: %w", r.number, err)
 		return
@@ -266,7 +265,7 @@ func (r *reader) run(t testing.TB, l tailrace.Log, base tailrace.Cursor, done <-
 	finishing := false
 	for {
 		q.Limit = 1 + r.random.IntN(40)
-		p, err := l.Read(t.Context(), q)
+		p, err := l.Read(ctx, q)
 		if err != nil {
 			r.note("reader %d: Read(%+v): %w", r.number, q, err)
 			return
@@ -305,16 +304,4 @@ func (r *reader) run(t testing.TB, l tailrace.Log, base tailrace.Cursor, done <-
 			finishing = true
 		}
 	}
-}
-
-// quietWatch is watch for goroutines that may not end the test.
-func quietWatch(l tailrace.Log, s tailrace.Selector) (wakes, func(), error) {
-	w := make(wakes, 1)
-	stop, err := l.Watch(s, func() {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
-	})
-	return w, stop, err
 }

@@ -3,6 +3,7 @@ package logtest
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -36,14 +37,35 @@ type Config struct {
 
 	// Clock is Open with a clock, which the tests advance.
 	Clock func(t testing.TB, dir string, rules []tailrace.Rule, now func() time.Time) tailrace.Log
+
+	wakeLimit time.Duration // when a wake counts as lost; 0 is 10 s, far beyond what any engine needs
 }
 
 // Run runs the whole suite as subtests of t.
 func Run(t *testing.T, c Config) {
-	for _, g := range []struct {
-		name  string
-		tests []test
-	}{
+	for _, g := range groups() {
+		t.Run(g.name, func(t *testing.T) {
+			for _, x := range g.tests {
+				t.Run(x.name, func(t *testing.T) {
+					if why := x.lacks(&c); why != "" {
+						t.Skip("skipped: " + why)
+					}
+					x.run(t, &c)
+				})
+			}
+		})
+	}
+}
+
+// group is a part of the promises; S1 and so on are the numbers under which
+// they are spoken of.
+type group struct {
+	name  string
+	tests []test
+}
+
+func groups() []group {
+	return []group{
 		{"names", nameTests()},
 		{"S1 order", orderTests()},
 		{"S2 visibility", visibilityTests()},
@@ -60,20 +82,10 @@ func Run(t *testing.T, c Config) {
 		{"model", modelTests()},
 		{"concurrent", concurrentTests()},
 		{"timer", timerTests()},
+		{"schedules", scheduleTests()},
 		{"idle", idleTests()},
 		{"restart", restartTests()},
 		{"scale", scaleTests()},
-	} {
-		t.Run(g.name, func(t *testing.T) {
-			for _, x := range g.tests {
-				t.Run(x.name, func(t *testing.T) {
-					if why := x.lacks(&c); why != "" {
-						t.Skip("skipped: " + why)
-					}
-					x.run(t, &c)
-				})
-			}
-		})
 	}
 }
 
@@ -108,7 +120,10 @@ func (x *test) lacks(c *Config) string {
 }
 
 func (x *test) run(t testing.TB, c *Config) {
-	e := &env{TB: t, config: c, dir: t.TempDir(), rules: x.rules}
+	e := &env{TB: t, config: c, dir: t.TempDir(), rules: x.rules, wakeLimit: c.wakeLimit, recording: x.needs == pause}
+	if e.wakeLimit == 0 {
+		e.wakeLimit = 10 * time.Second
+	}
 	if x.needs == clock {
 		e.clock = &fakeClock{now: time.Date(2030, 5, 17, 12, 0, 0, 0, time.UTC)}
 	}
@@ -129,6 +144,12 @@ type env struct {
 	rules  []tailrace.Rule
 	clock  *fakeClock // nil unless the test needs it
 	log    tailrace.Log
+
+	wakeLimit time.Duration
+
+	recording bool
+	mu        sync.Mutex
+	events    []tailrace.Event // that append appended, if recording
 }
 
 func (e *env) open() {
@@ -159,7 +180,22 @@ func (e *env) append(events ...tailrace.Event) []tailrace.Receipt {
 	if len(rs) != len(events) {
 		e.Fatalf("Append of %d events gave %d receipts", len(events), len(rs))
 	}
+	if e.recording {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for i, ev := range events {
+			ev.Cursor = rs[i].Cursor
+			e.events = append(e.events, ev)
+		}
+	}
 	return rs
+}
+
+// published returns all that append has appended by now.
+func (e *env) published() []tailrace.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.events)
 }
 
 // put appends one event with data to topic.

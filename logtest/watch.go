@@ -3,26 +3,22 @@ package logtest
 import (
 	"fmt"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/tailrace/tailrace"
 )
 
-// wakeLimit is when a wake counts as lost: far beyond what any engine needs.
-const wakeLimit = 10 * time.Second
-
 func watchTests() []test {
 	return []test{
 		{name: "each commit that matches wakes", check: func(e *env) {
 			for _, s := range []tailrace.Selector{{}, topics("a/b"), topics("x", "a/b"), patterns("a/*"), {Topics: []string{"x"}, Patterns: []string{"**"}}} {
-				woken := e.watch(e.log, s)
+				woken := e.watch(s)
 				for i := range 3 {
 					p := e.read(tailrace.Query{Select: s, Head: true})
 					woken.drain()
 					e.put("a/b", fmt.Sprint(i))
-					if !woken.wait() {
-						e.Fatalf("%+v: no wake in %v", s, wakeLimit)
+					if !woken.wait(e) {
+						e.Fatalf("%+v: no wake in %v", s, e.wakeLimit)
 					}
 					// A wake may be early; the event is there when Append has
 					// returned.
@@ -31,9 +27,9 @@ func watchTests() []test {
 			}
 		}},
 		{name: "a batch wakes the watchers of all its topics", check: func(e *env) {
-			a, b := e.watch(e.log, topics("a")), e.watch(e.log, patterns("b/*"))
+			a, b := e.watch(topics("a")), e.watch(patterns("b/*"))
 			e.append(event("c", ""), event("b/1", ""), event("a", ""))
-			if !a.wait() || !b.wait() {
+			if !a.wait(e) || !b.wait(e) {
 				e.Error("not both are woken")
 			}
 		}},
@@ -42,11 +38,11 @@ func watchTests() []test {
 			if err != nil {
 				e.Fatal(err)
 			}
-			other := e.watch(e.log, tailrace.Selector{})
+			other := e.watch(tailrace.Selector{})
 			stop()
 			stop()
 			e.put("a", "1")
-			if !other.wait() {
+			if !other.wait(e) {
 				e.Error("another watcher is not woken")
 			}
 		}},
@@ -73,11 +69,11 @@ func watchTests() []test {
 			}
 			for w := range 4 {
 				s := topics(fmt.Sprint("t", w))
-				woken := e.watch(e.log, s)
+				woken := e.watch(s)
 				for range 50 {
 					woken.drain()
 					e.put(s.Topics[0], "")
-					if !woken.wait() {
+					if !woken.wait(e) {
 						e.Error("a wake is lost")
 						break
 					}
@@ -93,26 +89,25 @@ func watchTests() []test {
 type wakes chan struct{}
 
 // watch watches until the test ends.
-func (e *env) watch(l tailrace.Log, s tailrace.Selector) wakes {
+func (e *env) watch(s tailrace.Selector) wakes {
 	e.Helper()
-	w, stop := watch(e, l, s)
+	w, stop, err := watch(e.log, s)
+	if err != nil {
+		e.Fatalf("Watch(%+v): %v", s, err)
+	}
 	e.Cleanup(stop)
 	return w
 }
 
-func watch(t testing.TB, l tailrace.Log, s tailrace.Selector) (wakes, func()) {
-	t.Helper()
-	w := make(wakes, 1)
-	stop, err := l.Watch(s, func() {
+func watch(l tailrace.Log, s tailrace.Selector) (w wakes, stop func(), err error) {
+	w = make(wakes, 1)
+	stop, err = l.Watch(s, func() {
 		select {
 		case w <- struct{}{}:
 		default:
 		}
 	})
-	if err != nil {
-		t.Fatalf("Watch(%+v): %v", s, err)
-	}
-	return w, stop
+	return w, stop, err
 }
 
 func (w wakes) drain() {
@@ -122,8 +117,8 @@ func (w wakes) drain() {
 	}
 }
 
-func (w wakes) wait() bool {
-	t := time.NewTimer(wakeLimit)
+func (w wakes) wait(e *env) bool {
+	t := time.NewTimer(e.wakeLimit)
 	defer t.Stop()
 	select {
 	case <-w:
