@@ -326,7 +326,7 @@ func (d *Decoder) dispatch(ev *Event) bool {
 		d.clearBlock()
 		return false
 	}
-	ev.ID, ev.Type, ev.Data, ev.Retry = d.id, d.typ, d.data[:len(d.data):len(d.data)], d.retry
+	ev.ID, ev.Type, ev.Data, ev.Retry = d.id, d.typ, d.data, d.retry
 	d.last, d.longest, d.lastData = d.longest, 0, len(d.data)
 	d.clearBlock()
 	return true
