@@ -233,7 +233,7 @@ $("publish").addEventListener("submit", async e => {
   try {
     const answer = await fetch(url, { method: "POST", headers: { "Content-Type": "text/plain; charset=utf-8" }, body: $("publish-data").value });
     const body = await answer.json();
-    if (answer.ok) say("good", "Stored as " + body.id);
+    if (answer.ok) say("good", "Stored as " + (body.id || body.cursor));
     else say("bad", body.detail || body.title);
   } catch {
     say("bad", "The server does not answer.");
