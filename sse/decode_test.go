@@ -30,6 +30,7 @@ type cutReader struct {
 	err    error
 	joined bool
 	read   int // bytes delivered so far
+	buffer int // size of the Decoder's first buffer; 0 leaves it alone
 }
 
 func (r *cutReader) Read(p []byte) (int, error) {
@@ -79,6 +80,9 @@ func decodeAll(r *cutReader, lastEventID string, limit int) result {
 		LastEventID:  lastEventID,
 		OnComment:    func(text []byte) { res.comments = append(res.comments, string(text)) },
 	})
+	if r.buffer > 0 {
+		d.buf = make([]byte, r.buffer)
+	}
 	var ev Event
 	for {
 		if res.err = d.Decode(&ev); res.err != nil {
@@ -219,6 +223,7 @@ func TestGoldenStreams(t *testing.T) {
 			run("byte by byte, with EOF", &cutReader{size: 1, joined: true}, true)
 			run("in pairs", &cutReader{size: 2}, false)
 			run("at cuts", &cutReader{cuts: g.cuts}, false)
+			run("buffer of 8 bytes", &cutReader{size: 3, buffer: 8}, false)
 			for i := range 8 {
 				cuts := randomCuts(rnd, len(g.input))
 				run(fmt.Sprintf("random cuts %d %v", i, cuts), &cutReader{cuts: cuts}, false)

@@ -45,6 +45,7 @@ func FuzzDecodeChunks(f *testing.F) {
 			"byte by byte": {size: 1},
 			"in pairs":     {size: 2},
 			"random cuts":  {cuts: randomCuts(rnd, len(input)), joined: seed%2 == 0},
+			"small buffer": {cuts: randomCuts(rnd, len(input)), buffer: 8 + int(seed%57)},
 		} {
 			r.data = input
 			if d := diff(decodeAll(r, start, fuzzLimit(limit)), whole, false); d != "" {
