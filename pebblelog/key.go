@@ -1,0 +1,72 @@
+package pebblelog
+
+import "encoding/binary"
+
+// Keys. The first byte is the kind; integers are big-endian. T is a topic's number, given in
+// order of creation so that new topics append to the store; P is a position.
+//
+//	t <name>      row: all that is known of a topic
+//	e T P         event
+//	b P           batch: the topic numbers of the positions from P on
+//	i <id> 00 T   own id of an event: its position
+//	k T <key>     newest event of a key: its position, with KeepLatest the whole event
+//	f <stamp> T   last raise of a topic's floor
+//	x <second> T  when a topic is next looked at for age or idleness: its name
+//	E <n>         n-th epoch
+//	H             floor of the topics that are forgotten
+//	R             hash of the rules that x was computed with
+const (
+	kindTopic  = 't'
+	kindEvent  = 'e'
+	kindBatch  = 'b'
+	kindID     = 'i'
+	kindKey    = 'k'
+	kindFloor  = 'f'
+	kindDue    = 'x'
+	kindEpoch  = 'E'
+	kindFolded = 'H'
+	kindRules  = 'R'
+)
+
+const eventKeyLen = 17
+
+func topicKey(b []byte, name string) []byte { return append(append(b, kindTopic), name...) }
+
+func eventKey(b []byte, t, p uint64) []byte { return pairKey(b, kindEvent, t, p) }
+
+func floorKey(b []byte, stamp, t uint64) []byte { return pairKey(b, kindFloor, stamp, t) }
+
+func dueKey(b []byte, second, t uint64) []byte { return pairKey(b, kindDue, second, t) }
+
+func batchKey(b []byte, p uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, kindBatch), p)
+}
+
+// idPrefix is the start of the keys of id in all topics. Ids have no control characters, so
+// that 0 ends one.
+func idPrefix(b []byte, id string) []byte { return append(append(append(b, kindID), id...), 0) }
+
+func idKey(b []byte, id string, t uint64) []byte {
+	return binary.BigEndian.AppendUint64(idPrefix(b, id), t)
+}
+
+func stateKey(b []byte, t uint64, key string) []byte {
+	return append(binary.BigEndian.AppendUint64(append(b, kindKey), t), key...)
+}
+
+func epochKey(b []byte, n uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(b, kindEpoch), n)
+}
+
+func pairKey(b []byte, kind byte, x, y uint64) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, kind), x)
+	return binary.BigEndian.AppendUint64(b, y)
+}
+
+// pair reads the two numbers of an e, f or x key, the one of a b key, the T of a k key.
+func keyNumber(k []byte, i int) uint64 {
+	if len(k) < 1+8*(i+1) {
+		return 0
+	}
+	return binary.BigEndian.Uint64(k[1+8*i:])
+}
