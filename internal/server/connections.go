@@ -158,7 +158,7 @@ func (s *Server) sendToOne(w http.ResponseWriter, c *call) error {
 	if _, ok := s.hub.Connection(c.name); !ok {
 		return tailrace.ErrNoConnection
 	}
-	ev, err := controlEvent(w, c)
+	ev, err := s.controlEvent(w, c)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (s *Server) broadcast(w http.ResponseWriter, c *call) error {
 			return err
 		}
 	}
-	ev, err := controlEvent(w, c)
+	ev, err := s.controlEvent(w, c)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (s *Server) broadcast(w http.ResponseWriter, c *call) error {
 
 // controlEvent reads an event that is sent to connections and not stored: the
 // body is its data, event and retry are parameters or headers.
-func controlEvent(w http.ResponseWriter, c *call) (*tailrace.Event, error) {
+func (s *Server) controlEvent(w http.ResponseWriter, c *call) (*tailrace.Event, error) {
 	media := c.Header.Get("Content-Type")
 	if err := checkMedia(media); err != nil {
 		return nil, err
@@ -214,7 +214,7 @@ func controlEvent(w http.ResponseWriter, c *call) (*tailrace.Event, error) {
 		}
 		ev.Retry = time.Duration(ms) * time.Millisecond
 	}
-	if ev.Data, err = readBody(w, c.Request, maxControlBody); err != nil {
+	if ev.Data, err = s.readBody(w, c.Request, maxControlBody); err != nil {
 		return nil, err
 	}
 	return ev, checkData(media, ev.Data)

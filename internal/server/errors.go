@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/tailrace/tailrace"
@@ -40,8 +39,6 @@ func problemOf(err error) *problem.Problem {
 		return problem.New("connection-not-found", "no open stream has this id")
 	case errors.Is(err, tailrace.ErrSlow):
 		return &problem.Problem{Name: "connection-slow", Detail: "16 control events wait on this connection already", RetryAfter: time.Second}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return problem.New("body-timeout", "the body did not arrive in time")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &problem.Problem{Name: "unavailable", Detail: "the log did not answer in time", RetryAfter: time.Second}
 	}

@@ -41,7 +41,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	defer func() {
 		if v := recover(); v != nil {
-			s.recovered(rec, id, v)
+			s.recovered(rec, r, id, v)
 		}
 	}()
 
@@ -51,7 +51,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = s.dispatch(rec, r, rt, name)
 	}
 	if err != nil {
-		s.fail(rec, id, err)
+		s.fail(rec, r, id, err)
 	}
 }
 
@@ -99,7 +99,7 @@ func writes(method string) bool {
 
 // fail answers with err. Details of what is nobody's problem but ours go to
 // the log only, under the request's id.
-func (s *Server) fail(w *response, id string, err error) {
+func (s *Server) fail(w *response, r *http.Request, id string, err error) {
 	p := problemOf(err)
 	if p == nil {
 		s.opts.Logger.Error("request failed", "id", id, "error", err)
@@ -108,12 +108,13 @@ func (s *Server) fail(w *response, id string, err error) {
 	if w.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
+	s.hurryBody(w, r)
 	problem.Write(w, p)
 }
 
 // recovered answers for a handler that panicked. Once the head has left, all
 // that can be done is to break the connection.
-func (s *Server) recovered(w *response, id string, v any) {
+func (s *Server) recovered(w *response, r *http.Request, id string, v any) {
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
@@ -121,6 +122,7 @@ func (s *Server) recovered(w *response, id string, v any) {
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
+	s.hurryBody(w, r)
 	problem.Write(w, problem.New("internal", "the server's log has the details under this request id"))
 }
 

@@ -368,3 +368,14 @@ func TestCapacity(t *testing.T) {
 		t.Errorf("a browser got %q", browser.body)
 	}
 }
+
+// A refused request whose body never comes is answered, and its connection
+// ends.
+func TestRefusedBodyIsNotWaitedForForever(t *testing.T) {
+	s := newServer(t, nil, nil)
+	s.restTime = 20 * time.Millisecond
+	answer := run(t, s).raw("POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
+	if !strings.HasPrefix(answer, "HTTP/1.1 404 ") {
+		t.Errorf("the answer is %.60q", answer)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,8 +14,11 @@ import (
 	"github.com/tailrace/tailrace/internal/problem"
 )
 
-// bodyTime is how long the body of an administrative request may take.
-const bodyTime = 60 * time.Second
+// Times for request bodies that the server itself reads, or does not.
+const (
+	bodyTime = 60 * time.Second // for the body of an administrative request
+	restTime = 5 * time.Second  // for the rest of the body of a refused one
+)
 
 // writeJSON answers 200 with v.
 func writeJSON(w http.ResponseWriter, v any) error {
@@ -32,27 +36,48 @@ func writeJSON(w http.ResponseWriter, v any) error {
 }
 
 // readBody reads a whole body of at most limit bytes.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return nil, problem.New("unsupported-encoding", "this body is taken as it is, not as %q", enc)
 	}
 	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close")
+		leaveBody(w, r)
 		return nil, tooLarge(limit)
 	}
 	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
-		defer rc.SetReadDeadline(time.Time{})
-	}
+	rc.SetReadDeadline(time.Now().Add(s.bodyTime)) // where there is none, the server's own hold
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		rc.SetReadDeadline(time.Time{})
+		return body, nil
+	}
+	leaveBody(w, r)
 	var over *http.MaxBytesError
-	if errors.As(err, &over) {
+	switch {
+	case errors.As(err, &over):
 		return nil, tooLarge(limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, problem.New("body-timeout", "the body did not arrive in %v", s.bodyTime)
 	}
-	if problemOf(err) == nil && err != nil {
-		return nil, problem.New("invalid-request", "the body cannot be read: %v", err)
+	return nil, problem.New("invalid-request", "the body cannot be read: %v", err)
+}
+
+// leaveBody answers without the rest of the body. HTTP/1 then has to end the
+// connection; net/http would otherwise wait for the rest before it answers.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
 	}
-	return body, err
+	http.NewResponseController(w).SetReadDeadline(time.Now())
+}
+
+// hurryBody gives a body that nobody reads a moment to arrive, so that the
+// connection can go on; net/http reads it before it answers, and would wait
+// for ever.
+func (s *Server) hurryBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 && w.Header().Get("Connection") == "" {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.restTime))
+	}
 }
 
 func tooLarge(limit int64) error {
@@ -60,8 +85,8 @@ func tooLarge(limit int64) error {
 }
 
 // readJSON decodes a JSON object strictly into v. known are its members.
-func readJSON(w http.ResponseWriter, r *http.Request, v any, known []string) error {
-	body, err := readBody(w, r, maxAdminBody)
+func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, v any, known []string) error {
+	body, err := s.readBody(w, r, maxAdminBody)
 	if err != nil {
 		return err
 	}

@@ -320,7 +320,7 @@ func (s *Server) putPolicies(w http.ResponseWriter, c *call) error {
 	var req struct {
 		Policies *[]sourcedPolicy `json:"policies"`
 	}
-	if err := readJSON(w, c.Request, &req, policyMembers); err != nil {
+	if err := s.readJSON(w, c.Request, &req, policyMembers); err != nil {
 		return err
 	}
 	if req.Policies == nil {

@@ -40,6 +40,8 @@ type Server struct {
 	http      *http.Server
 	draining  atomic.Bool
 
+	bodyTime, restTime time.Duration // the constants, shorter in tests
+
 	mu       sync.Mutex
 	listener net.Listener // nil until Listen
 }
@@ -51,7 +53,7 @@ func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{hub: hub, opts: o, authorise: grantAll, policies: &policies{hub: hub, file: o.Rules}}
+	s := &Server{hub: hub, opts: o, authorise: grantAll, policies: &policies{hub: hub, file: o.Rules}, bodyTime: bodyTime, restTime: restTime}
 	s.metrics = newMetrics(s)
 	s.routes = newRoutes(s.table())
 	if s.openapi, err = openapiDocument(); err != nil {

@@ -26,7 +26,12 @@ type harness struct {
 // dev mode, a free port, no delays, no log.
 func start(t *testing.T, hubOpts *tailrace.Options, opts *Options) *harness {
 	t.Helper()
-	s := newServer(t, hubOpts, opts)
+	return run(t, newServer(t, hubOpts, opts))
+}
+
+// run runs s until the test ends.
+func run(t *testing.T, s *Server) *harness {
+	t.Helper()
 	addr, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -256,15 +261,16 @@ func TestShutdownEndsStreamsCleanly(t *testing.T) {
 	plain := h.open("/v1/topics/demo")
 	aware := h.open("/v1/topics/demo?hello=1")
 	h.do("POST", "/v1/topics/demo", "last")
+	plain.waitFor("data: last")
+	aware.waitFor("data: last")
 	if err := h.stop(); err != nil {
 		t.Fatal(err)
 	}
-	for _, sub := range []*subscriber{plain, aware} {
-		lines := strings.Join(sub.rest(), "\n")
-		at := strings.Index(lines, "data: last\n\nretry: ")
-		if at < 0 {
-			t.Errorf("a stream ended without the last event and a retry line:\n%s", lines)
-		}
+	if lines := strings.Join(plain.rest(), "\n"); !strings.HasPrefix(lines, "\nretry: ") || strings.Contains(lines, "event:") {
+		t.Errorf("a stream ended with %q", lines)
+	}
+	if lines := strings.Join(aware.rest(), "\n"); !strings.HasPrefix(lines, "\nretry: ") || !strings.Contains(lines, "event: tailrace.drain\n") {
+		t.Errorf("a stream that asked for control events ended with %q", lines)
 	}
 	if _, err := client.Get(h.url + "/livez"); err == nil {
 		t.Error("the listener is still open")

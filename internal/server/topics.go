@@ -112,7 +112,7 @@ func (s *Server) trimTopic(w http.ResponseWriter, c *call) error {
 		return err
 	}
 	var req trimRequest
-	if err := readJSON(w, c.Request, &req, []string{"before", "age", "keep"}); err != nil {
+	if err := s.readJSON(w, c.Request, &req, []string{"before", "age", "keep"}); err != nil {
 		return err
 	}
 	ctx := c.Context()
