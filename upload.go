@@ -132,7 +132,7 @@ type uploader struct {
 
 func (u *uploader) run(r io.Reader) error {
 	blocks := &blockReader{src: r, before: u.beforeRead}
-	dec := sse.NewDecoder(blocks, &sse.DecoderOptions{MaxEventSize: u.policy.MaxEvent + fieldSpace})
+	dec := sse.NewDecoder(blocks, &sse.DecoderOptions{MaxEventSize: max(u.policy.MaxEvent, leastLine) + fieldSpace})
 	var ev sse.Event
 	var err error
 	for err == nil {
@@ -155,9 +155,12 @@ func (u *uploader) run(r io.Reader) error {
 	return err
 }
 
-// fieldSpace is what a line of data may be longer than its data: the decoder
-// bounds lines, the policy data.
-const fieldSpace = 64
+// The decoder bounds lines, the policy data. A line of data is longer than its
+// data, and other lines have little to do with how large an event may be.
+const (
+	fieldSpace = 64       // bytes
+	leastLine  = 64 << 10 // bytes
+)
 
 // beforeRead runs when all that has arrived is decoded.
 func (u *uploader) beforeRead() error {

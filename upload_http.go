@@ -34,17 +34,10 @@ func (p *publication) upload() error {
 	ctx, cancel := context.WithCancelCause(p.r.Context())
 	defer cancel(nil)
 	body := &uploadBody{ctx: ctx, rc: http.NewResponseController(p.w), body: p.r.Body, idle: p.times.idle}
-	// The end of ctx interrupts a read that waits. A read that has yet to begin
-	// sees it for itself, after it has set its own deadline.
-	stop := context.AfterFunc(ctx, func() { body.rc.SetReadDeadline(time.Unix(1, 0)) })
-	watched := make(chan struct{})
+	finished, guarded := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(watched)
-		p.hub.watchDrain(ctx, cancel)
-	}()
-	defer func() {
-		cancel(nil)
-		<-watched
+		defer close(guarded)
+		p.hub.guardUpload(ctx, cancel, body.rc, finished)
 	}()
 
 	opts := &UploadOptions{Name: p.params.upload, From: p.params.uploadFrom, SkipGaps: p.params.skipGaps}
@@ -57,7 +50,11 @@ func (p *publication) upload() error {
 		r = &gunzip{src: counted{r: body}}
 	}
 	done, err := p.hub.PublishStream(ctx, p.topics[0], r, opts)
-	stop()
+	close(finished)
+	<-guarded
+	if err == nil {
+		body.rc.SetReadDeadline(time.Time{})
+	}
 	p.bodyRead, p.bodyBroken = err == nil, err != nil
 	var prob *problem.Problem
 	if err != nil {
@@ -80,19 +77,22 @@ func (p *publication) upload() error {
 	return nil
 }
 
-// watchDrain ends an upload, after the blocks that have arrived, once the hub
-// drains.
-func (h *Hub) watchDrain(ctx context.Context, cancel context.CancelCauseFunc) {
+// guardUpload ends an upload, after the blocks that have arrived, when the hub
+// drains or ctx ends: it interrupts a read that waits. A read that has yet to
+// begin sees the end of ctx for itself, after it has set its own deadline.
+func (h *Hub) guardUpload(ctx context.Context, cancel context.CancelCauseFunc, rc *http.ResponseController, finished <-chan struct{}) {
 	tick := time.NewTicker(drainCheckTime)
 	defer tick.Stop()
 	for {
 		select {
+		case <-finished:
+			return
 		case <-ctx.Done():
+			rc.SetReadDeadline(time.Unix(1, 0))
 			return
 		case <-tick.C:
 			if h.Draining() {
 				cancel(errDraining())
-				return
 			}
 		}
 	}
@@ -172,8 +172,13 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 		// From here on the server watches for the client's leaving, and a
 		// deadline would look like that.
 		b.rc.SetReadDeadline(time.Time{})
-	case err != nil && b.ctx.Err() != nil:
-		err = context.Cause(b.ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Of HTTP/1.1, net/http ends the request's context too: only a cause
+		// of our own tells more than the deadline.
+		var drain *problem.Problem
+		if errors.As(context.Cause(b.ctx), &drain) {
+			err = drain
+		}
 	}
 	return n, err
 }
