@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +58,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	}
 	hub, err := tailrace.New(&tailrace.Options{
 		Log:            log,
-		Rules:          c.Rules(),
+		Rules:          keepAll,
 		Heartbeat:      c.Stream.Heartbeat,
 		StallTimeout:   c.Stream.StallTimeout,
 		RingBytes:      int64(c.Memory.Ring),
@@ -94,11 +95,22 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	if err == nil {
 		addr, err = srv.Listen()
 	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w (stop what listens there, or choose another --listen.http)", err)
+	}
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(ctx), log.Close())
 	}
 	a.welcome(c, addr)
 	return srv.Run(ctx)
+}
+
+// keepAll is in force from the opening of the log until the server has read
+// from it the policies that were set over the API: events that these keep must
+// not go by another policy meanwhile.
+var keepAll = []tailrace.TopicRule{
+	{Pattern: "**", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
+	{Pattern: "$config/**", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
 }
 
 // orNever is d in the server's options, where negative is none and 0 the default.
@@ -114,6 +126,7 @@ func openLog(c *config.Config, logger *slog.Logger) (tailrace.Log, error) {
 		return tailrace.NewMemoryLog(nil), nil
 	}
 	log, err := pebblelog.Open(c.Log.Dir, &pebblelog.Options{
+		Rules:      logRules(keepAll),
 		CursorLife: c.Log.CursorLife,
 		MaxDisk:    int64(c.Log.MaxDisk),
 		MinFree:    int64(c.Log.MinFree),
@@ -123,6 +136,15 @@ func openLog(c *config.Config, logger *slog.Logger) (tailrace.Log, error) {
 		return nil, err
 	}
 	return log, nil
+}
+
+// logRules returns the log's part of rules.
+func logRules(rules []tailrace.TopicRule) []tailrace.Rule {
+	list := make([]tailrace.Rule, len(rules))
+	for i, r := range rules {
+		list[i] = tailrace.Rule{Pattern: r.Pattern, Policy: r.Policy}
+	}
+	return list
 }
 
 func startPage(c *config.Config, hub *tailrace.Hub) http.Handler {
