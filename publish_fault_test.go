@@ -9,10 +9,18 @@ import (
 // faultLog is a log that fails on demand.
 type faultLog struct {
 	Log
-	delay  time.Duration       // before each append
-	err    error               // of each append
-	topics map[string]error    // of the appends to some topics, in receipts
-	fail   func([]Event) error // decides for each append
+	delay   time.Duration       // before each append
+	err     error               // of each append
+	topics  map[string]error    // of the appends to some topics, in receipts
+	fail    func([]Event) error // decides for each append
+	readErr error               // of each read of a selection
+}
+
+func (l *faultLog) Read(ctx context.Context, q Query) (Page, error) {
+	if !q.Select.IsZero() && l.readErr != nil { // the hub's own reads go on
+		return Page{}, l.readErr
+	}
+	return l.Log.Read(ctx, q)
 }
 
 var errDisk = errors.New("faultlog: disk gave no answer")

@@ -1,0 +1,110 @@
+package tailrace
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// discard is a ResponseWriter that costs next to nothing.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(int)             {}
+
+// onceBody is a body that can be read again after rewind.
+type onceBody struct{ bytes.Reader }
+
+func (*onceBody) Close() error { return nil }
+
+// publishOnce returns a function that publishes one small raw body through the
+// handler, without a server around it.
+func publishOnce(tb testing.TB) func() {
+	h := newUploadHub(tb, nullLog{NewMemoryLog(nil)})
+	data := bytes.Repeat([]byte("x"), 150)
+	body := &onceBody{}
+	r := httptest.NewRequestWithContext(tb.Context(), "POST", "/v1/topics/demo", body)
+	r.Body, r.ContentLength = body, int64(len(data))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Accept", "*/*")
+	r.Header.Set("User-Agent", "curl/8")
+	topics := []string{"demo"}
+	w := &discard{header: http.Header{}}
+	return func() {
+		body.Reset(data)
+		clear(w.header)
+		h.ServePublish(w, r, topics)
+	}
+}
+
+// nullLog acknowledges and keeps nothing.
+type nullLog struct{ Log }
+
+var nullCursor = Cursor{Epoch: 1 << 40, Pos: 123456}
+
+func (nullLog) Append(ctx context.Context, events []Event) ([]Receipt, error) {
+	return []Receipt{{Cursor: nullCursor, Time: time.Unix(1_800_000_000, 0)}}, nil
+}
+
+func TestAllocationsOfAPublish(t *testing.T) {
+	publish := publishOnce(t)
+	// The body, the request's state, the answer, the cursor's text and its
+	// header value; the context of the hub and its timer; the log's receipts.
+	const most = 16
+	if n := testing.AllocsPerRun(1000, publish); n > most {
+		t.Errorf("%v allocations, want at most %d", n, most)
+	}
+}
+
+// BenchmarkPublishHandler is what the handler costs within a request.
+func BenchmarkPublishHandler(b *testing.B) {
+	publish := publishOnce(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		publish()
+	}
+}
+
+// BenchmarkPublishHTTP is a publish over loopback, and floor the same request
+// to a handler that reads the body and answers with as many bytes: the ratio of
+// the two is what publishing adds to net/http.
+func BenchmarkPublishHTTP(b *testing.B) {
+	h := newUploadHub(b, nil)
+	topics := []string{"demo"}
+	answer := []byte(`{"cursor":"0000000001.a","time":"2026-01-01T00:00:00.000Z","duplicate":false}` + "\n")
+	for _, bb := range []struct {
+		name    string
+		handler http.HandlerFunc
+	}{
+		{"floor", func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/json")
+			w.Write(answer)
+		}},
+		{"publish", func(w http.ResponseWriter, r *http.Request) { h.ServePublish(w, r, topics) }},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			s := httptest.NewServer(bb.handler)
+			defer s.Close()
+			data := bytes.Repeat([]byte("x"), 150)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+				defer client.CloseIdleConnections()
+				for pb.Next() {
+					resp, err := client.Post(s.URL, "", bytes.NewReader(data))
+					if err != nil {
+						b.Fatal(err)
+					}
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+				}
+			})
+		})
+	}
+}
