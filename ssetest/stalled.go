@@ -9,10 +9,14 @@ import (
 	"time"
 )
 
+// stalledBuffer is the receive buffer of a StalledClient, in bytes: small, but large enough that
+// the system does not dole the bytes out with its persist timer when the client reads on.
+const stalledBuffer = 16 << 10
+
 // StalledClient sends a GET request for an event stream to rawURL, an http URL, reads the head
-// and then reads no more; its receive buffer is as small as the system allows. A test that wants
-// it to read again reads from the connection that it returns, which has the raw HTTP/1.1 body.
-// The connection is closed with the test.
+// and then reads no more; its receive buffer is small. A test that wants it to read on reads from
+// the connection that it returns, which has the raw HTTP/1.1 body. The connection is closed with
+// the test.
 func StalledClient(t testing.TB, rawURL string) net.Conn {
 	t.Helper()
 	u, err := url.Parse(rawURL)
@@ -25,7 +29,7 @@ func StalledClient(t testing.TB, rawURL string) net.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(1) // the system raises it to its minimum
+		_ = tcp.SetReadBuffer(stalledBuffer)
 	}
 	req, err := http.NewRequest("GET", rawURL, nil)
 	if err != nil {
