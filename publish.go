@@ -73,6 +73,7 @@ type publication struct {
 	bodyRead   bool // to its end
 	bodyBroken bool // no more of it can be read
 	one        [1]Event
+	cursor     [1]string // the value of Tailrace-Cursor
 }
 
 // serve does the whole request. What it returns has not been answered yet.

@@ -211,13 +211,18 @@ func (p *publication) answer(b []byte) {
 
 var noStore = []string{"no-store"}
 
+func (p *publication) setCursor(c Cursor) {
+	p.cursor[0] = c.String()
+	p.w.Header()["Tailrace-Cursor"] = p.cursor[:]
+}
+
 // answerReceipt answers the publish of one event to the topic of the path.
 func (p *publication) answerReceipt(r *Receipt) {
 	b := make([]byte, 0, 192+len(r.ID))
 	b = append(b, '{')
 	b = appendReceipt(b, r)
 	b = append(b, '}', '\n')
-	p.w.Header()["Tailrace-Cursor"] = []string{r.Cursor.String()}
+	p.setCursor(r.Cursor)
 	p.answer(b)
 }
 
@@ -227,7 +232,7 @@ func (p *publication) answerResults(events []Event, receipts []Receipt) {
 	b = appendResults(b, events, receipts, true)
 	b = append(b, ']', '}', '\n')
 	if len(receipts) == 1 {
-		p.w.Header()["Tailrace-Cursor"] = []string{receipts[0].Cursor.String()}
+		p.setCursor(receipts[0].Cursor)
 	}
 	p.answer(b)
 }
@@ -249,7 +254,7 @@ func (p *publication) answerBatch(events []Event, receipts []Receipt) {
 	b = appendResults(b, events, receipts, !p.inPath)
 	b = append(b, ']', '}', '\n')
 	if p.inPath && len(receipts) > 0 {
-		p.w.Header()["Tailrace-Cursor"] = []string{receipts[len(receipts)-1].Cursor.String()}
+		p.setCursor(receipts[len(receipts)-1].Cursor)
 	}
 	p.answer(b)
 }

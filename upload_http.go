@@ -70,7 +70,7 @@ func (p *publication) upload() error {
 		return prob
 	default:
 		if !done.LastCursor.IsZero() {
-			p.w.Header()["Tailrace-Cursor"] = []string{done.LastCursor.String()}
+			p.setCursor(done.LastCursor)
 		}
 		p.answer(append(appendUpload(nil, &done, ""), '\n'))
 	}
