@@ -31,9 +31,9 @@ func (s *Server) readyz(w http.ResponseWriter, c *call) error {
 	}
 	checks := []check{{Name: "serving", OK: true}, {Name: "log", OK: true}}
 	var refusal *problem.Problem
-	if err := s.checkLog(c.Context()); err != nil {
-		checks[1] = check{Name: "log", Detail: err.Error()}
-		refusal = &problem.Problem{Name: "unavailable", Detail: "the log does not answer", RetryAfter: 5 * time.Second}
+	if fault := s.checkLog(c.Context()); fault != "" {
+		checks[1] = check{Name: "log", Detail: fault}
+		refusal = &problem.Problem{Name: "unavailable", Detail: "the log is not in order", RetryAfter: 5 * time.Second}
 	}
 	if s.draining.Load() || s.hub.Draining() {
 		checks[0] = check{Name: "serving", Detail: "draining"}
@@ -51,9 +51,20 @@ func (s *Server) readyz(w http.ResponseWriter, c *call) error {
 	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
-func (s *Server) checkLog(ctx context.Context) error {
+// checkLog says what keeps the log from taking events, or "".
+func (s *Server) checkLog(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	_, err := s.hub.Log().Stat(ctx, "")
-	return err
+	if _, err := s.hub.Log().Stat(ctx, ""); err != nil {
+		return err.Error()
+	}
+	if log, ok := s.hub.Log().(metricLog); ok {
+		switch m := log.Metrics(); {
+		case m.Stopped:
+			return "stopped after a failed write or sync: see the log lines, and restart"
+		case m.Full:
+			return "full: publishing is refused, reading goes on"
+		}
+	}
+	return ""
 }

@@ -35,8 +35,8 @@ func newMetrics(s *Server) *metrics {
 	}, func() float64 { return 1 })
 	m.registry.MustRegister(m.requests, m.seconds, info, &hubCollector{hub: s.hub},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if c, ok := s.hub.Log().(prometheus.Collector); ok {
-		m.registry.MustRegister(c)
+	if log, ok := s.hub.Log().(metricLog); ok {
+		m.registry.MustRegister(&logCollector{log})
 	}
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return m

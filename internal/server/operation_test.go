@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/internal/problem"
+	"github.com/tailrace/tailrace/pebblelog"
 )
 
 func TestMetrics(t *testing.T) {
@@ -19,6 +21,9 @@ func TestMetrics(t *testing.T) {
 	stream := h.open("/v1/topics/secret-name?from=start")
 	for range 3 {
 		stream.waitFor("data: ")
+	}
+	for h.hub.Stats().Delivered < 3 { // counted after the write, which the reader has seen
+		runtime.Gosched()
 	}
 	h.do("GET", "/v1/stat/none", "")
 	h.do("BREW", "/nowhere", "")
@@ -45,15 +50,47 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(a.body, "secret-name") || strings.Contains(a.body, "127.0.0.1") {
 		t.Error("a topic or an address is a label")
 	}
-	problems, err := promlint.New(strings.NewReader(a.body)).Lint()
+	lint(t, a.body)
+	quiet := start(t, nil, &Options{NoMetrics: true, DrainDelay: -1})
+	quiet.do("GET", "/metrics", "").wantStatus(t, 404).wantProblem(t, "not-found")
+}
+
+// lint fails on figures that are not as Prometheus wants them.
+func lint(t *testing.T, text string) {
+	t.Helper()
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
 		t.Error(err)
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	quiet := start(t, nil, &Options{NoMetrics: true, DrainDelay: -1})
-	quiet.do("GET", "/metrics", "").wantStatus(t, 404).wantProblem(t, "not-found")
+}
+
+func TestLogMetrics(t *testing.T) {
+	log, err := pebblelog.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := start(t, &tailrace.Options{Log: log, DrainWindow: -1}, nil)
+	h.fill("demo", 3)
+	a := h.do("GET", "/metrics", "").wantStatus(t, 200)
+	for _, line := range []string{"tailrace_log_events_total 3", "tailrace_log_full 0", "tailrace_log_stopped 0"} {
+		if !strings.Contains(a.body, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if !strings.Contains(a.body, "\ntailrace_log_sync_seconds_count ") || strings.Contains(a.body, "\ntailrace_log_sync_seconds_count 0\n") {
+		t.Error("no sync was timed")
+	}
+	lint(t, a.body)
+	h.do("GET", "/readyz", "").wantStatus(t, 200)
+	if err := h.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(t.Context(), []tailrace.Event{{Topic: "demo"}}); err == nil {
+		t.Error("the log is still open")
+	}
 }
 
 func TestHealth(t *testing.T) {
