@@ -38,10 +38,11 @@ type committer struct {
 	first  uint64           // position of events[start]
 	bytes  int              // of data in the batch
 	dirty  []*topic
-	topics []byte // of the batch record
-	sync   bool   // the batch has an event of class fsync, or is a raise
-	lossy  bool   // the batch has an event of a class below
-	key    []byte // scratch
+	ending []*topic // closed by an event of the call being stored
+	topics []byte   // of the batch record
+	sync   bool     // the batch has an event of class fsync, or is a raise
+	lossy  bool     // the batch has an event of a class below
+	key    []byte   // scratch
 	val    []byte
 	wakes  []string // names of the topics that the batch changed
 }
@@ -261,6 +262,7 @@ func (c *committer) takeEvents() {
 
 // store adds the events of one call to the batch, all or none of each topic.
 func (c *committer) store(w *call) error {
+	c.ending = c.ending[:0]
 	for i := range w.events {
 		if err := c.look(w, i); err != nil {
 			return err
@@ -268,7 +270,7 @@ func (c *committer) store(w *call) error {
 	}
 	for i := range w.events {
 		e, r := &w.events[i], &w.receipts[i]
-		if r.Err != nil || r.Duplicate {
+		if r.Duplicate {
 			continue
 		}
 		t, err := c.topic(e.Topic)
@@ -276,11 +278,17 @@ func (c *committer) store(w *call) error {
 			return err
 		}
 		if e.ID != "" {
-			// The same id may have come before in this very call.
-			if p := c.ids[ownID{t, e.ID}]; p != 0 {
+			id := ownID{t, e.ID}
+			switch p := c.ids[id]; {
+			case r.Err != nil:
+				c.ids[id] = 0
+			case p != claimed: // the same id came before in this call
 				*r = tailrace.Receipt{Cursor: c.l.epochs.Load().cursor(p), ID: e.ID, Duplicate: true}
 				continue
 			}
+		}
+		if r.Err != nil {
+			continue
 		}
 		if err := c.add(t, *e, r); err != nil {
 			return err
@@ -289,6 +297,9 @@ func (c *committer) store(w *call) error {
 	return nil
 }
 
+// claimed stands for the position of an own id that an event of the same call will have.
+const claimed = maxPos
+
 // look decides what becomes of event i: a duplicate, an error of its whole topic, or stored.
 func (c *committer) look(w *call, i int) error {
 	e, r := &w.events[i], &w.receipts[i]
@@ -296,52 +307,71 @@ func (c *committer) look(w *call, i int) error {
 	if err != nil {
 		return err
 	}
-	es := *c.l.epochs.Load()
 	if e.ID != "" {
+		es := *c.l.epochs.Load()
 		if cur, err := tailrace.ParseCursor(e.ID); err == nil && es.find(cur.Epoch) != nil {
 			e.ID = "=" + e.ID
 		}
 		r.ID = e.ID
 		p, err := c.position(t, e.ID)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if p != 0 {
+		case p == claimed:
+			return nil // a duplicate too, if the first is stored
+		case p != 0:
 			*r = tailrace.Receipt{Cursor: es.cursor(p), ID: e.ID, Duplicate: true}
 			return nil
 		}
-	}
-	fail := func(reason error) {
-		for j := range w.events {
-			if o := &w.receipts[j]; w.events[j].Topic == e.Topic && !o.Duplicate {
-				*o = tailrace.Receipt{Cursor: c.lastOf(t), ID: o.ID, Err: reason}
-			}
-		}
+		c.l.at("id.claim")
+		c.ids[ownID{t, e.ID}] = claimed
 	}
 	switch {
 	case r.Err != nil:
-	case t.is(rowClosed):
-		fail(tailrace.ErrClosed)
-	case e.IfHead != nil && *e.IfHead != c.lastOf(t):
-		fail(tailrace.ErrHead)
-	case e.Close:
-		// Nothing may follow in the same call.
-		for j := i + 1; j < len(w.events); j++ {
-			if w.events[j].Topic == e.Topic {
-				fail(tailrace.ErrClosed)
-				break
-			}
+	case t.is(rowClosed) || slices.Contains(c.ending, t):
+		return c.refuse(w, t, tailrace.ErrClosed)
+	case e.IfHead != nil:
+		last, err := c.lastOf(t)
+		if err != nil {
+			return err
+		}
+		if *e.IfHead != last {
+			return c.refuse(w, t, tailrace.ErrHead)
+		}
+	}
+	if e.Close {
+		c.ending = append(c.ending, t)
+	}
+	return nil
+}
+
+// refuse gives all events of w in t that are no duplicates the error reason.
+func (c *committer) refuse(w *call, t *topic, reason error) error {
+	last, err := c.lastOf(t)
+	if err != nil {
+		return err
+	}
+	for i := range w.events {
+		if r := &w.receipts[i]; w.events[i].Topic == t.name && !r.Duplicate {
+			*r = tailrace.Receipt{Cursor: last, ID: r.ID, Err: reason}
 		}
 	}
 	return nil
 }
 
-// lastOf is the cursor of the last event that t keeps, zero if it keeps none.
-func (c *committer) lastOf(t *topic) tailrace.Cursor {
-	if t.count == 0 {
-		return tailrace.Cursor{}
+// lastOf is the cursor of the last event of t, zero if that is not kept.
+func (c *committer) lastOf(t *topic) (tailrace.Cursor, error) {
+	kept := t.count > 0
+	if !kept && t.is(rowKeys) && t.policy.KeepLatest && !t.is(rowGone) {
+		var err error
+		if kept, err = keepsState(c.l.db, t.t, t.head); err != nil {
+			return tailrace.Cursor{}, err
+		}
 	}
-	return c.l.epochs.Load().cursor(t.head)
+	if !kept {
+		return tailrace.Cursor{}, nil
+	}
+	return c.l.epochs.Load().cursor(t.head), nil
 }
 
 // topic is the state of the topic called name, which may not be in the store yet.
@@ -491,7 +521,7 @@ func (c *committer) finish() error {
 	}
 	c.l.at("append.commit")
 	c.l.metrics.batch(len(events), c.bytes)
-	c.l.tail.publish(c.view(), c.first, events, c.bytes, nil)
+	c.l.tail.publish(c.view(), c.first, events, c.bytes)
 	return nil
 }
 

@@ -197,7 +197,7 @@ func plan(snap *pebble.Snapshot, name string, r row, what cut, keepLatest bool) 
 func (c *committer) raise(plans []planned) error {
 	c.begin()
 	c.last++
-	w := raising{c: c, stamp: c.last}
+	w, before := raising{c: c, stamp: c.last}, c.totals
 	for i := range plans {
 		if err := w.add(&plans[i]); err != nil {
 			return err
@@ -206,25 +206,30 @@ func (c *committer) raise(plans []planned) error {
 	if err := w.flushRange(); err != nil {
 		return err
 	}
-	if len(w.raises) == 0 {
+	if len(w.raises) == 0 && c.totals == before {
 		c.last--
 		if c.batch.Count() == 0 {
 			return nil
 		}
 		return fatal(c.apply(c.batch, false))
 	}
-	c.stamp = w.stamp
+	if len(w.raises) > 0 {
+		c.stamp = w.stamp
+	}
 	if err := c.writeBatch(w.stamp, 1); err != nil {
 		return err
 	}
 	c.l.raised.Store(c.stamp)
+	if len(w.raises) > 0 {
+		c.l.tail.raise(w.raises)
+	}
 	c.l.at("trim.floor")
 	c.head = c.last
 	if err := c.apply(c.batch, true); err != nil {
 		return fatal(err)
 	}
 	c.l.metrics.raises.Add(uint64(len(w.raises)))
-	c.l.tail.publish(c.view(), 0, nil, 0, w.raises)
+	c.l.tail.publish(c.view(), 0, nil, 0)
 	return nil
 }
 

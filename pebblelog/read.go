@@ -133,6 +133,7 @@ func (r *read) fromTail() (page tailrace.Page, ok bool, err error) {
 			hidden[x.topic] = max(hidden[x.topic], x.floor)
 		}
 	}
+	l.at("read.floors")
 	more := r.takeChunks(chunks, hidden)
 	page = tailrace.Page{Events: r.events, Next: r.epochs.next(r.pos), Told: r.view.stamp, More: more}
 	if r.exact && !more {

@@ -22,17 +22,7 @@ func (l *Log) Stat(ctx context.Context, topic string) (tailrace.Info, error) {
 	defer done()
 	v, es := l.tail.visible(), l.epochs.Load()
 	if topic == "" {
-		info := tailrace.Info{Exists: true, Head: es.next(v.head), Count: v.totals.count, Bytes: v.totals.bytes, Topics: v.totals.topics}
-		if v.totals.count > 0 {
-			r := read{l: l, view: v, snap: l.db.NewSnapshot()}
-			defer r.snap.Close()
-			oldest, err := r.oldest()
-			if err != nil {
-				return tailrace.Info{}, err
-			}
-			info.Floor = es.next(oldest)
-		}
-		return info, nil
+		return l.statLog(v, es)
 	}
 	if err := tailrace.CheckTopic(topic); err != nil {
 		return tailrace.Info{}, err
@@ -54,6 +44,35 @@ func (l *Log) Stat(ctx context.Context, topic string) (tailrace.Info, error) {
 	info.Head, info.Count, info.Bytes = es.cursor(w.head), w.count, w.bytes
 	if w.floor > 0 {
 		info.Floor = es.cursor(w.floor)
+	}
+	return info, nil
+}
+
+// statLog describes the whole log.
+func (l *Log) statLog(v view, es *epochs) (tailrace.Info, error) {
+	r := read{l: l, view: v, snap: l.db.NewSnapshot()}
+	defer r.snap.Close()
+	k, b, err := lastOfKind(r.snap, kindBatch)
+	if err != nil {
+		return tailrace.Info{}, err
+	}
+	if k != nil {
+		// What a removal takes is not there any more, also before the removal is visible.
+		last, err := parseBatch(k, b)
+		if err != nil {
+			return tailrace.Info{}, err
+		}
+		if last.first > v.head && len(last.topics) == 0 {
+			v.totals = last.totals
+		}
+	}
+	info := tailrace.Info{Exists: true, Head: es.next(v.head), Count: v.totals.count, Bytes: v.totals.bytes, Topics: v.totals.topics}
+	if v.totals.count > 0 {
+		oldest, err := r.oldest()
+		if err != nil {
+			return tailrace.Info{}, err
+		}
+		info.Floor = es.next(oldest)
 	}
 	return info, nil
 }

@@ -78,6 +78,26 @@ func lookupState(db pebble.Reader, t uint64, key string) (p uint64, whole bool, 
 	return p, len(rec) > 0, errors.Join(err, closer.Close())
 }
 
+// keepsState reports whether the event at p is stored with its key in topic t. It is asked only
+// for topics that keep nothing else, and looks at all their keys.
+func keepsState(db pebble.Reader, t, p uint64) (bool, error) {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: stateKey(nil, t, ""), UpperBound: stateKey(nil, t+1, "")})
+	if err != nil {
+		return false, err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return false, err
+		}
+		if q, rec, err := parseState(v); err != nil || q == p && len(rec) > 0 {
+			return err == nil, err
+		}
+	}
+	return false, it.Error()
+}
+
 // floor is a position at and below which something was removed, and when that happened.
 type floor struct{ pos, stamp uint64 }
 

@@ -53,13 +53,10 @@ type raised struct {
 }
 
 // publish makes a committed batch visible. events may continue the memory of the last chunk.
-func (t *tail) publish(v view, first uint64, events []tailrace.Event, bytes int, raises []raised) {
+func (t *tail) publish(v view, first uint64, events []tailrace.Event, bytes int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.view = v
-	if len(raises) > 0 {
-		t.addRaises(raises)
-	}
 	if len(events) == 0 {
 		return
 	}
@@ -90,7 +87,11 @@ func (c *chunk) joins(first uint64, events []tailrace.Event) bool {
 	return first == c.first+uint64(n) && cap(c.events) >= n+len(events) && &c.events[:n+1][n] == &events[0]
 }
 
-func (t *tail) addRaises(raises []raised) {
+// raise notes raises that are about to be written: from then on those whom they concern are
+// served by the store, which removes the events and raises the floor at once.
+func (t *tail) raise(raises []raised) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if drop := len(t.raises) + len(raises) - tailRaises; drop > 0 {
 		// A stamp may be shared by many raises; those left of it are of no use, nor do they harm.
 		if drop >= len(t.raises) {
