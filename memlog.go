@@ -54,6 +54,7 @@ type MemoryLog struct {
 	cursorLife time.Duration
 
 	watchers memWatchers
+	pages    sync.Pool                          // *memRead
 	pause    atomic.Pointer[func(point string)] // of the tests: called at named points, outside mu
 
 	mu       sync.RWMutex // guards all below
@@ -69,7 +70,8 @@ type MemoryLog struct {
 	clock   int64  // newest time given, ns
 
 	topics map[string]*memTopic
-	live   int // topics that are not gone
+	names  memNames // the same topics
+	live   int      // those that are not gone
 	events memOrder
 	ids    memIDs
 	due    memDue
@@ -160,18 +162,26 @@ func (l *MemoryLog) commit(events []Event) ([]Receipt, error) {
 	}
 	l.tick()
 	l.sweep()
+	var buf [8]*memTopic
+	rows := buf[:0]
 	for i := range events {
 		e := &events[i]
-		if p := l.policy(e.Topic); len(e.Data) > p.MaxEvent || e.Close && !p.Closable {
+		t := l.topics[e.Topic]
+		rows = append(rows, t)
+		p := l.policy(t, e.Topic)
+		if len(e.Data) > p.MaxEvent || e.Close && !p.Closable {
 			return nil, e.Check(p)
 		}
 	}
 	var first error
-	refused := l.refuse(events)
+	refused := l.refuse(events, rows)
 	receipts := make([]Receipt, len(events))
 	for i := range events {
 		e, r := &events[i], &receipts[i]
-		t := l.topics[e.Topic]
+		t := rows[i]
+		if t == nil && i > 0 { // an earlier event of the call may have made it
+			t = l.topics[e.Topic]
+		}
 		r.ID = l.storedID(e.ID)
 		if same := l.ids.find(t, r.ID); same != nil {
 			r.Cursor, r.Duplicate = same.Cursor, true
@@ -189,9 +199,10 @@ func (l *MemoryLog) commit(events []Event) ([]Receipt, error) {
 		}
 		stored := l.store(t, e, r.ID)
 		r.Cursor, r.Time = stored.Cursor, stored.Time
+		rows[i] = stored.topic
 	}
-	for i := range events {
-		if t := l.topics[events[i].Topic]; t != nil {
+	for _, t := range rows {
+		if t != nil {
 			l.retain(t)
 		}
 	}
@@ -202,7 +213,7 @@ func (l *MemoryLog) commit(events []Event) ([]Receipt, error) {
 
 // refuse returns the errors of the topics that take none of the new events of
 // the call; nil, as nearly always, if there are none.
-func (l *MemoryLog) refuse(events []Event) map[string]error {
+func (l *MemoryLog) refuse(events []Event, rows []*memTopic) map[string]error {
 	var refused map[string]error
 	refuse := func(topic string, err error) {
 		if refused == nil {
@@ -222,14 +233,26 @@ func (l *MemoryLog) refuse(events []Event) map[string]error {
 		_, again := seen[[2]string{e.Topic, id}]
 		return !again
 	}
+	note := func(e *Event) {
+		if e.ID != "" {
+			seen[[2]string{e.Topic, l.storedID(e.ID)}] = struct{}{}
+		}
+	}
 	for i := range events {
-		e := &events[i]
-		t := l.topics[e.Topic]
-		switch {
-		case (t == nil || !t.closed) && e.IfHead == nil && !e.Close && ends == nil:
+		e, t := &events[i], rows[i]
+		if (t == nil || !t.closed) && e.IfHead == nil && !e.Close && ends == nil {
 			continue // nothing to refuse: the usual case
-		case !isNew(t, e):
+		}
+		if e.Close && ends == nil {
+			ends, seen = map[string]bool{}, map[[2]string]struct{}{}
+			for j := range events[:i] {
+				note(&events[j])
+			}
+		}
+		if !isNew(t, e) {
 			continue
+		}
+		switch {
 		case t != nil && t.closed || ends[e.Topic]:
 			refuse(e.Topic, ErrClosed)
 		case e.IfHead != nil:
@@ -241,24 +264,9 @@ func (l *MemoryLog) refuse(events []Event) map[string]error {
 				refuse(e.Topic, ErrHead)
 			}
 		}
-		if e.Close && ends == nil {
-			ends, seen = map[string]bool{}, map[[2]string]struct{}{}
-			for _, o := range events[:i] {
-				if o.ID != "" {
-					seen[[2]string{o.Topic, l.storedID(o.ID)}] = struct{}{}
-				}
-			}
-			if !isNew(t, e) { // the id of an earlier event of the call
-				continue
-			}
-		}
 		if ends != nil {
-			if e.Close {
-				ends[e.Topic] = true
-			}
-			if e.ID != "" {
-				seen[[2]string{e.Topic, l.storedID(e.ID)}] = struct{}{}
-			}
+			note(e)
+			ends[e.Topic] = ends[e.Topic] || e.Close
 		}
 	}
 	return refused
@@ -269,13 +277,14 @@ func (l *MemoryLog) store(t *memTopic, ev *Event, id string) *memEvent {
 	if t == nil {
 		t = &memTopic{
 			name:   ev.Topic,
-			policy: l.policy(ev.Topic),
+			policy: l.policy(nil, ev.Topic),
 			gone:   true,
 			floor:  l.foldedFloor, // of an earlier life, perhaps
 			stamp:  l.foldedStamp,
 			dueAt:  -1,
 		}
 		l.topics[t.name] = t
+		l.names.add(t)
 		cost := memTopicCost + int64(len(t.name))
 		l.used += cost
 		l.topicCost += cost
@@ -351,12 +360,13 @@ func (l *MemoryLog) storedID(id string) string {
 	return id
 }
 
-func (l *MemoryLog) policy(topic string) *Policy {
-	if t := l.topics[topic]; t != nil {
+// policy returns the policy of the topic t, or of the name if t is nil.
+func (l *MemoryLog) policy(t *memTopic, name string) *Policy {
+	if t != nil {
 		return t.policy
 	}
 	for i := range l.rules {
-		if MatchPattern(l.rules[i].Pattern, topic) {
+		if MatchPattern(l.rules[i].Pattern, name) {
 			return l.policies[i]
 		}
 	}
@@ -375,14 +385,9 @@ func (l *MemoryLog) SetRules(rules []Rule) error {
 		return ErrStopped
 	}
 	l.tick()
-	topics := l.topics
-	l.topics = nil // so that policy asks the rules
 	l.useRules(rules)
-	for _, t := range topics {
-		t.policy = l.policy(t.name)
-	}
-	l.topics = topics
-	for _, t := range topics {
+	for _, t := range l.topics {
+		t.policy = l.policy(nil, t.name)
 		l.dropUnkept(t)
 		l.retain(t)
 		l.schedule(t)
@@ -483,7 +488,7 @@ func (l *MemoryLog) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stopped = true
-	l.topics, l.ids, l.due, l.events = nil, nil, nil, memOrder{}
+	l.topics, l.ids, l.due, l.names, l.events = nil, nil, nil, memNames{}, memOrder{}
 	l.raised.Init()
 	l.empty.Init()
 	l.retained.Init()

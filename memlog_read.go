@@ -2,6 +2,7 @@ package tailrace
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sort"
 	"strconv"
@@ -10,6 +11,9 @@ import (
 )
 
 const (
+	// maxResetTopics is how many topics a Reset names.
+	maxResetTopics = 100
+
 	// scanMax is how many positions one page of a pattern examines.
 	scanMax = 65536
 
@@ -29,14 +33,12 @@ func (l *MemoryLog) Read(ctx context.Context, q Query) (Page, error) {
 	if q.Latest {
 		return l.readLatest(q)
 	}
-	r := memRead{log: l, sel: q.Select, limit: q.Limit, bytes: q.MaxBytes}
-	if r.limit <= 0 {
-		r.limit = DefaultReadLimit
+	r, _ := l.pages.Get().(*memRead)
+	if r == nil {
+		r = new(memRead)
 	}
-	if r.bytes <= 0 {
-		r.bytes = DefaultReadBytes
-	}
-	r.found = r.buf[:0]
+	defer r.free(l)
+	r.begin(l, &q)
 	exact := len(q.Select.Topics) > 0 && len(q.Select.Patterns) == 0
 	if q.Last > 0 && !exact {
 		pos, err := l.lastOfPattern(q.Select, min(q.Last, MaxLast))
@@ -48,7 +50,7 @@ func (l *MemoryLog) Read(ctx context.Context, q Query) (Page, error) {
 	if err := l.view(); err != nil {
 		return Page{}, err
 	}
-	page, ok := l.start(&q, &r)
+	page, ok := l.start(&q, r)
 	if !ok {
 		l.mu.RUnlock()
 		return page, nil
@@ -92,7 +94,16 @@ func (q *Query) check() error {
 	return q.Select.Check()
 }
 
-// memRead is one page in the making.
+// requested is what a Reset says was asked for.
+func (q *Query) requested() string {
+	if q.LastID != "" {
+		return q.LastID
+	}
+	return q.After.String()
+}
+
+// memRead is one page in the making. Its events are copied when the lock is
+// given back.
 type memRead struct {
 	log   *MemoryLog
 	sel   Selector
@@ -100,21 +111,41 @@ type memRead struct {
 	limit int
 	bytes int
 	found []*memEvent
-	buf   [DefaultReadLimit]*memEvent
+	runs  memRuns
+}
+
+func (r *memRead) begin(l *MemoryLog, q *Query) {
+	r.log, r.sel, r.pos, r.limit, r.bytes = l, q.Select, 0, q.Limit, q.MaxBytes
+	if r.limit <= 0 {
+		r.limit = DefaultReadLimit
+	}
+	if r.bytes <= 0 {
+		r.bytes = DefaultReadBytes
+	}
+}
+
+// free gives r back for another page, unless it has grown much.
+func (r *memRead) free(l *MemoryLog) {
+	if cap(r.found) > 4*DefaultReadLimit || cap(r.runs) > DefaultReadLimit {
+		return
+	}
+	clear(r.found)
+	clear(r.runs[:cap(r.runs)])
+	r.sel, r.found, r.runs = Selector{}, r.found[:0], r.runs[:0]
+	l.pages.Put(r)
 }
 
 // start sets r.pos. If the page cannot begin there it is a Reset, and ok is
 // false.
 func (l *MemoryLog) start(q *Query, r *memRead) (page Page, ok bool) {
 	page.Told = l.stamp
-	after, requested := q.After, ""
+	after := q.After
 	reset := func(reason Reason) (Page, bool) {
 		page.Next = l.oldest(q.Select)
-		page.Reset = &Reset{Reason: reason, Requested: requested, Oldest: page.Next}
+		page.Reset = &Reset{Reason: reason, Requested: q.requested(), Oldest: page.Next}
 		return page, false
 	}
 	if q.LastID != "" {
-		requested = q.LastID
 		c, err := ParseCursor(q.LastID)
 		switch {
 		case err == nil && c.Epoch == l.epoch:
@@ -129,8 +160,6 @@ func (l *MemoryLog) start(q *Query, r *memRead) (page Page, ok bool) {
 			}
 			after = l.cursor(pos)
 		}
-	} else if !after.IsZero() {
-		requested = after.String()
 	}
 	switch {
 	case after.IsZero():
@@ -149,7 +178,7 @@ func (l *MemoryLog) start(q *Query, r *memRead) (page Page, ok bool) {
 	}
 	r.pos = after.Pos
 	if loss := l.loss(q.Select, r.pos, q.Told); loss != nil {
-		loss.Requested = requested
+		loss.Requested = q.requested()
 		loss.Oldest = l.oldest(q.Select)
 		page.Reset, page.Next = loss, after
 		if topic, single := q.Select.Single(); single {
@@ -174,7 +203,7 @@ func (l *MemoryLog) loss(s Selector, start, told uint64) *Reset {
 		if !deleted {
 			reset.Reason = Trimmed
 		}
-		if len(reset.Topics) == 100 {
+		if len(reset.Topics) == maxResetTopics {
 			more = true
 		} else if !slices.Contains(reset.Topics, name) {
 			reset.Topics = append(reset.Topics, name)
@@ -189,7 +218,7 @@ func (l *MemoryLog) loss(s Selector, start, told uint64) *Reset {
 	} else {
 		for el := l.raised.Back(); el != nil; el = el.Prev() {
 			t := el.Value.(*memTopic)
-			if t.stamp <= known {
+			if t.stamp <= known || more && reset.Reason == Trimmed {
 				break
 			}
 			if t.floor > start && s.Match(t.name) {
@@ -319,7 +348,7 @@ func (r *memRead) take(e *memEvent) bool {
 
 // merge reads exact topics, oldest event first.
 func (r *memRead) merge() (more bool) {
-	var runs memRuns
+	runs := r.runs
 	for _, name := range r.sel.Topics {
 		if t := r.log.topics[name]; t != nil {
 			if run := t.after(r.pos); len(run) > 0 {
@@ -327,6 +356,7 @@ func (r *memRead) merge() (more bool) {
 			}
 		}
 	}
+	r.runs = runs
 	for i := len(runs)/2 - 1; i >= 0; i-- {
 		runs.down(i)
 	}
@@ -436,12 +466,13 @@ func (l *MemoryLog) readLatest(q Query) (Page, error) {
 	}
 	// Losses after the cut must be told to who reads on from it.
 	page := Page{Next: cut, Told: min(l.stamp, cut.Pos)}
-	for i, t := range l.named(q.Select, fromTopic) {
-		if t.state == nil {
-			if i >= scanMax {
-				page.Mark = mark(0, t.name)
-				return page, nil
-			}
+	examined := 0
+	for t := range l.named(q.Select, fromTopic) {
+		if examined++; examined > scanSlice {
+			page.Mark = mark(0, t.name)
+			return page, nil
+		}
+		if t.gone || t.state == nil || !q.Select.Match(t.name) {
 			continue
 		}
 		after := uint64(0)
@@ -469,25 +500,19 @@ func (l *MemoryLog) readLatest(q Query) (Page, error) {
 
 func mark(pos uint64, topic string) string { return strconv.FormatUint(pos, 36) + " " + topic }
 
-// named returns the topics of the selection that are there, by name, from the
-// name from on.
-func (l *MemoryLog) named(s Selector, from string) []*memTopic {
-	var ts []*memTopic
-	if len(s.Topics) > 0 && len(s.Patterns) == 0 {
+// named returns by name, from the name from on, the topics that s can have: its
+// exact ones, else all.
+func (l *MemoryLog) named(s Selector, from string) iter.Seq[*memTopic] {
+	if len(s.Topics) == 0 || len(s.Patterns) > 0 {
+		return l.names.from(from)
+	}
+	return func(yield func(*memTopic) bool) {
 		for _, name := range s.Canonical().Topics {
-			if t := l.topics[name]; t != nil && !t.gone && name >= from {
-				ts = append(ts, t)
+			if t := l.topics[name]; t != nil && name >= from && !yield(t) {
+				return
 			}
 		}
-		return ts
 	}
-	for _, t := range l.topics {
-		if !t.gone && t.name >= from && s.Match(t.name) {
-			ts = append(ts, t)
-		}
-	}
-	slices.SortFunc(ts, func(a, b *memTopic) int { return strings.Compare(a.name, b.name) })
-	return ts
 }
 
 // List implements [Log].
@@ -498,18 +523,26 @@ func (l *MemoryLog) List(ctx context.Context, s Selector, after string, n int) (
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	if err := l.view(); err != nil {
-		return nil, err
-	}
-	defer l.mu.RUnlock()
 	var names []string
-	for _, t := range l.named(s, after) {
-		if len(names) >= n {
-			break
+	for more, from := true, after; more; {
+		if err := l.view(); err != nil {
+			return nil, err
 		}
-		if t.name > after {
-			names = append(names, t.name)
+		more = false
+		examined := 0
+		for t := range l.named(s, from) {
+			if len(names) >= n {
+				break
+			}
+			if examined++; examined > scanSlice {
+				more, from = true, t.name
+				break
+			}
+			if t.name > after && !t.gone && s.Match(t.name) {
+				names = append(names, t.name)
+			}
 		}
+		l.mu.RUnlock()
 	}
 	return names, nil
 }
@@ -540,7 +573,7 @@ func (l *MemoryLog) Stat(ctx context.Context, topic string) (Info, error) {
 	}
 	t := l.topics[topic]
 	if t == nil || t.gone {
-		return Info{Policy: *l.policy(topic)}, nil
+		return Info{Policy: *l.policy(t, topic)}, nil
 	}
 	info := Info{
 		Exists: true,

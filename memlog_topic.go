@@ -420,6 +420,7 @@ func (l *MemoryLog) fold(t *memTopic) {
 		heap.Remove(&l.due, t.dueAt)
 	}
 	delete(l.topics, t.name)
+	l.names.remove(t)
 	l.used -= memTopicCost + int64(len(t.name))
 	l.topicCost -= memTopicCost + int64(len(t.name))
 }
