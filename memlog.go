@@ -20,7 +20,8 @@ const (
 // MemoryOptions are the settings of a memory log.
 type MemoryOptions struct {
 	// MaxBytes bounds what all events and topics take, their bookkeeping
-	// (about 224 bytes an event, 320 a topic) included. Beyond it the oldest
+	// (some 224 bytes an event, 64 for its id and its
+	// key each, 320 a topic) included. Beyond it the oldest
 	// events of the log go first; when records of topics that hold no events
 	// take more than half, the oldest of those go too, and with them what the
 	// log knows of that topic's past (whether it was closed, and until where

@@ -192,6 +192,53 @@ func TestMemoryLogKeepsItsNewestEvent(t *testing.T) {
 	}
 }
 
+func TestMemoryLogGivesUpStateThatIsTooLarge(t *testing.T) {
+	l := memoryLog(t, &tailrace.MemoryOptions{MaxBytes: 1000, Rules: []tailrace.Rule{{Pattern: "**", Policy: tailrace.Policy{KeepLatest: true}}}})
+	big := mustAppend(t, l, tailrace.Event{Topic: "a", Key: "k", ID: "x", Data: make([]byte, 5000)})[0]
+	if err := l.Trim(context.Background(), "a", big.Cursor); err != nil {
+		t.Fatal(err)
+	}
+	if r := mustAppend(t, l, tailrace.Event{Topic: "a", ID: "x"})[0]; !r.Duplicate {
+		t.Errorf("receipt %+v", r)
+	}
+	wantWithin(t, l, 1000)
+	if p := mustRead(t, l, tailrace.Query{Latest: true}); len(p.Events) != 0 {
+		t.Errorf("a snapshot of %d events", len(p.Events))
+	}
+}
+
+// TestMemoryLogExpiresInParts has more to expire at once than one hold of the
+// lock does; a read shows none of it.
+func TestMemoryLogExpiresInParts(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	l := memoryLog(t, &tailrace.MemoryOptions{
+		Now:   func() time.Time { return now },
+		Rules: []tailrace.Rule{{Pattern: "**", Policy: tailrace.Policy{MaxAge: time.Hour, IdleDelete: time.Hour}}},
+	})
+	var events []tailrace.Event
+	for i := range 20_000 {
+		events = append(events, tailrace.Event{Topic: fmt.Sprint("t/", i%2*i)})
+	}
+	start := mustRead(t, l, tailrace.Query{Head: true}).Next
+	mustAppend(t, l, events...)
+	now = now.Add(2 * time.Hour)
+	if p := mustRead(t, l, tailrace.Query{}); len(p.Events) != 0 || p.More {
+		t.Errorf("%d events after their age", len(p.Events))
+	}
+	if p := mustRead(t, l, tailrace.Query{After: start}); p.Reset == nil || p.Reset.Topics != nil {
+		t.Errorf("%+v, want a reset of more topics than it names", p)
+	}
+	now = now.Add(2 * time.Hour)
+	if i, _ := l.Stat(context.Background(), ""); i.Topics != 0 {
+		t.Errorf("%d topics after their idle time", i.Topics)
+	}
+	now = now.Add(8 * 24 * time.Hour)
+	l.Stat(context.Background(), "")
+	if used, topics := l.Used(); used != 0 || topics != 0 {
+		t.Errorf("%d bytes and %d topics are left after the cursor life", used, topics)
+	}
+}
+
 func TestMemoryLogBeginsAnEpoch(t *testing.T) {
 	a, b := memoryLog(t, nil), memoryLog(t, nil)
 	c := mustAppend(t, a, tailrace.Event{Topic: "a"})[0].Cursor

@@ -21,11 +21,19 @@ type memEvent struct {
 // cannot grow memory without limit.
 const (
 	memEventCost = 224
+	memIndexCost = 64 // of its id, and of its key
 	memTopicCost = 320
 )
 
 func (e *memEvent) cost() int64 {
-	return memEventCost + int64(len(e.Data)+len(e.Type)+2*len(e.Key)+2*len(e.ID))
+	n := memEventCost + len(e.Data) + len(e.Type) + len(e.Key) + len(e.ID)
+	if e.ID != "" {
+		n += memIndexCost
+	}
+	if e.Key != "" {
+		n += memIndexCost
+	}
+	return int64(n)
 }
 
 // memTopic is what the log knows of one name, also of one that is gone, as long
@@ -227,30 +235,30 @@ func later(ns int64, d time.Duration) int64 {
 	return ns + int64(d)
 }
 
-// sweepSlice bounds the topics that one hold of the lock expires.
-const sweepSlice = 256
+// sweepSlice bounds the topics and events that one hold of the lock expires:
+// about a millisecond.
+const sweepSlice = 4096
 
-// sweep expires what is due, at most sweepSlice topics.
+// sweep expires what is due, up to sweepSlice.
 func (l *MemoryLog) sweep() {
-	for n := 0; n < sweepSlice && l.isDue(l.clock); n++ {
+	for budget := sweepSlice; budget > 0 && l.isDue(l.clock); budget-- {
 		t := l.due[0]
+		due, any := l.nextDue(t)
 		switch {
+		case !any || due > l.clock: // it was only looked at too early
 		case t.gone:
-			if due, _ := l.nextDue(t); due <= l.clock {
-				l.fold(t)
-				continue
-			}
+			l.fold(t)
+			continue
 		case len(t.events) > 0:
 			oldest := l.clock - int64(t.policy.MaxAge)
 			n := 0
-			for n < len(t.events) && t.events[n].Time.UnixNano() <= oldest {
+			for n < min(budget, len(t.events)) && t.events[n].Time.UnixNano() <= oldest {
 				n++
 			}
 			l.removeFirst(t, n, false)
+			budget -= n
 		default:
-			if due, any := l.nextDue(t); any && due <= l.clock {
-				l.forget(t)
-			}
+			l.forget(t)
 		}
 		l.schedule(t)
 	}
@@ -277,10 +285,7 @@ func (l *MemoryLog) retain(t *memTopic) {
 			bytes -= int64(len(t.events[n].Data))
 		}
 	}
-	if n > 0 {
-		l.removeFirst(t, n, false)
-		l.schedule(t)
-	}
+	l.removeFirst(t, n, false)
 }
 
 // evict keeps the whole log within its bytes: the oldest events of the log go
@@ -300,7 +305,7 @@ func (l *MemoryLog) evict() {
 		}
 		first, kept := l.events.first(), l.retained.Front()
 		switch {
-		case kept != nil && kept.Value.(*memEvent).Cursor.Pos < first.Cursor.Pos:
+		case kept != nil && (first == nil || kept.Value.(*memEvent).Cursor.Pos < first.Cursor.Pos):
 			e := kept.Value.(*memEvent)
 			l.dropState(e)
 			l.drop(e)
@@ -308,7 +313,9 @@ func (l *MemoryLog) evict() {
 			l.schedule(e.topic)
 		case l.events.live > 1:
 			l.removeFirst(first.topic, 1, true)
-			l.schedule(first.topic)
+			if len(first.topic.events) == 0 {
+				l.schedule(first.topic)
+			}
 		case idle != nil:
 			l.fold(idle.Value.(*memTopic))
 		default:

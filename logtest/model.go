@@ -122,6 +122,8 @@ func randomSteps(r *rand.Rand, n int) []step {
 			s.Op = "delete"
 		case p < 97:
 			s.Op = "latest"
+		case p < 98:
+			s.Op = "restart"
 		default:
 			s.Op = "stat"
 		}
@@ -132,8 +134,8 @@ func randomSteps(r *rand.Rand, n int) []step {
 
 // model is what a log should be.
 type model struct {
+	e       *env
 	ctx     context.Context
-	log     tailrace.Log
 	events  []tailrace.Event // all that were ever stored, in order
 	topics  map[string]*modelTopic
 	raises  int
@@ -157,7 +159,7 @@ type modelReader struct {
 }
 
 func newModel(e *env) *model {
-	m := &model{ctx: e.Context(), log: e.log, topics: map[string]*modelTopic{}}
+	m := &model{e: e, ctx: e.Context(), topics: map[string]*modelTopic{}}
 	for _, t := range modelTopics {
 		m.topics[t] = &modelTopic{}
 	}
@@ -201,6 +203,10 @@ func (m *model) play(steps []step) error {
 			err = m.latest(modelSelectors[s.Any%len(modelSelectors)], s.Limit)
 		case "stat":
 			err = m.stat(topic)
+		case "restart":
+			if m.e.config.Durable {
+				m.e.restart()
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("step %d, %s: %w", i, s.Op, err)
@@ -293,7 +299,7 @@ func (m *model) append(s step) error {
 		}
 		closes[ev.Topic] = closes[ev.Topic] || ev.Close
 	}
-	rs, err := m.log.Append(m.ctx, events)
+	rs, err := m.e.log.Append(m.ctx, events)
 	if len(rs) != len(events) {
 		return fmt.Errorf("%d receipts, error %v", len(rs), err)
 	}
@@ -337,7 +343,7 @@ func (m *model) trim(topic string, at int) error {
 		return nil
 	}
 	upTo := m.events[at%len(m.events)].Cursor
-	if err := m.log.Trim(m.ctx, topic, upTo); err != nil {
+	if err := m.e.log.Trim(m.ctx, topic, upTo); err != nil {
 		return err
 	}
 	m.raise(topic, upTo.Pos)
@@ -370,7 +376,7 @@ func (m *model) delete(topic string) error {
 	}
 	t := m.topics[topic]
 	*t = modelTopic{floor: t.floor, raise: t.raise, deleted: true, birth: t.floor}
-	return m.log.Delete(m.ctx, topic)
+	return m.e.log.Delete(m.ctx, topic)
 }
 
 func (m *model) read(r *modelReader, limit int) error {
@@ -381,7 +387,7 @@ func (m *model) read(r *modelReader, limit int) error {
 func (m *model) readMore(r *modelReader, limit int) (more bool, err error) {
 	q := r.query
 	q.Limit = limit
-	p, err := m.log.Read(m.ctx, q)
+	p, err := m.e.log.Read(m.ctx, q)
 	if err != nil {
 		return false, err
 	}
@@ -474,7 +480,7 @@ func (m *model) latest(s tailrace.Selector, limit int) error {
 	got := map[string]string{}
 	q := tailrace.Query{Select: s, Latest: true, Limit: limit}
 	for range len(m.events) + 2 {
-		p, err := m.log.Read(m.ctx, q)
+		p, err := m.e.log.Read(m.ctx, q)
 		if err != nil || p.Reset != nil {
 			return fmt.Errorf("%+v: reset %+v, error %v", q, p.Reset, err)
 		}
@@ -496,7 +502,7 @@ func (m *model) latest(s tailrace.Selector, limit int) error {
 }
 
 func (m *model) stat(topic string) error {
-	i, err := m.log.Stat(m.ctx, topic)
+	i, err := m.e.log.Stat(m.ctx, topic)
 	if err != nil {
 		return err
 	}

@@ -315,6 +315,25 @@ func resumeTests() []test {
 			e.put("a", "2")
 			e.wantData(tailrace.Query{Select: topics("a"), After: end}, "2")
 		}},
+		{name: "a cursor lives on while nothing matches", needs: clock, rules: inMemory(), check: func(e *env) {
+			e.put("a", "1")
+			_, p := e.readAll(tailrace.Query{Select: topics("a")})
+			for day := range 6 {
+				for i := range 20 {
+					e.put(fmt.Sprint("foreign/", i), "")
+				}
+				if day%2 == 0 {
+					e.delete("foreign/3")
+				}
+				e.clock.advance(23 * time.Hour)
+			}
+			for _, s := range []tailrace.Selector{topics("a"), patterns("a"), topics("a", "b"), patterns("a/**")} {
+				e.wantData(tailrace.Query{Select: s, After: p.Next})
+			}
+			e.put("a", "2")
+			e.wantData(tailrace.Query{Select: topics("a"), After: p.Next}, "2")
+			e.wantData(tailrace.Query{Select: patterns("a"), After: p.Next}, "2")
+		}},
 		{name: "a page does bounded work", rules: inMemory(), check: func(e *env) {
 			const foreign = 150_000
 			events := make([]tailrace.Event, 1000)
