@@ -1,10 +1,15 @@
 package server
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 
 	"github.com/tailrace/tailrace"
 )
+
+// maxQueryBody bounds the parameters of QUERY.
+const maxQueryBody = 64 << 10
 
 // pathTopics returns the topic in the path, or nil: then topic= names them.
 func pathTopics(c *call) []string {
@@ -27,6 +32,13 @@ func (s *Server) publish(w http.ResponseWriter, c *call) error {
 // subscribe answers GET, HEAD and QUERY: with a stream, a page, or a topic's
 // description.
 func (s *Server) subscribe(w http.ResponseWriter, c *call) error {
+	if c.Method == "QUERY" {
+		body, err := s.readBody(w, c.Request, maxQueryBody)
+		if err != nil {
+			return err
+		}
+		c.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	sub, err := tailrace.ParseSubscription(c.Request, s.opts.MaxSelectors, pathTopics(c)...)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func (s *Server) table() []endpoint {
 		{method: "DELETE", path: "/v1/topics/{topic}", do: admin, params: []string{"retire"}, problems: []string{"invalid-topic", "reserved-topic", "log-full", "unavailable", "outcome-unknown", "stale"}, serve: s.deleteTopic},
 
 		{method: "GET", path: "/v1/events", do: subscribe, params: withTopic(subscribeParams), stream: true, problems: readProblems, serve: s.subscribe},
-		{method: "QUERY", path: "/v1/events", do: subscribe, params: withTopic(subscribeParams), body: true, problems: append([]string{"unsupported-type", "too-large", "body-timeout"}, readProblems...), serve: s.subscribe},
+		{method: "QUERY", path: "/v1/events", do: subscribe, params: withTopic(subscribeParams), body: true, problems: append([]string{"body-timeout", "too-large", "unsupported-encoding", "unsupported-type"}, readProblems...), serve: s.subscribe},
 		{method: "POST", path: "/v1/events", do: publish, params: withTopic(publishParams), body: true, problems: append([]string{"partial-publish"}, publishProblems...), serve: s.publish},
 
 		{method: "GET", path: "/v1/topics", do: subscribe, params: []string{"pattern", "after", "limit"}, problems: []string{"invalid-topic", "unavailable"}, serve: s.listTopics},
