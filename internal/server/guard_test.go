@@ -379,3 +379,17 @@ func TestRefusedBodyIsNotWaitedForForever(t *testing.T) {
 		t.Errorf("the answer is %.60q", answer)
 	}
 }
+
+// Who asks before it sends a body is refused before it has sent it.
+func TestRefusalComesBeforeTheBody(t *testing.T) {
+	h := start(t, nil, nil)
+	const head = " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+	for _, target := range []string{"/v1/topics/$x", "/v1/topics/*", "/v1/topics/demo?evnt=x", "/v1/nothing"} {
+		if answer := h.raw("POST " + target + head); strings.Contains(answer, " 100 ") || !strings.HasPrefix(answer, "HTTP/1.1 4") {
+			t.Errorf("%s: %.60q", target, answer)
+		}
+	}
+	if answer := h.raw("POST /v1/topics/demo HTTP/1.0\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"); !strings.HasPrefix(answer, "HTTP/1.0 200 ") {
+		t.Errorf("HTTP/1.0: %.60q", answer)
+	}
+}

@@ -35,9 +35,10 @@ type policies struct {
 	hub  *tailrace.Hub
 	file []tailrace.TopicRule
 
-	mu   sync.Mutex // guards what follows, and the order of changes
-	api  []tailrace.TopicRule
-	head tailrace.Cursor // of the event that holds api; zero while there was none
+	mu     sync.Mutex // guards what follows, and the order of changes
+	api    []tailrace.TopicRule
+	head   tailrace.Cursor // of the event that holds api; zero while there was none
+	loaded bool            // api is in force
 }
 
 // load takes over the list that the log holds, if it is another than that in
@@ -45,11 +46,19 @@ type policies struct {
 func (p *policies) load(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.refresh(ctx)
+}
+
+// refresh is load; mu is held.
+func (p *policies) refresh(ctx context.Context) error {
 	page, err := p.hub.Log().Read(ctx, tailrace.Query{Select: tailrace.Selector{Topics: []string{policiesTopic}}, Last: 1})
 	if err != nil {
 		return fmt.Errorf("server: reading the policies of the API: %w", err)
 	}
 	if len(page.Events) == 0 {
+		if p.head.IsZero() && p.loaded {
+			return nil
+		}
 		return p.apply(nil, tailrace.Cursor{})
 	}
 	ev := page.Events[len(page.Events)-1]
@@ -72,7 +81,7 @@ func (p *policies) apply(api []tailrace.TopicRule, head tailrace.Cursor) error {
 	if err := p.hub.SetRules(slices.Concat([]tailrace.TopicRule{configRule}, api, p.file)); err != nil {
 		return err
 	}
-	p.api, p.head = api, head
+	p.api, p.head, p.loaded = api, head, true
 	return nil
 }
 
@@ -120,6 +129,9 @@ func (p *policies) source(topic string) (pattern, source string) {
 func (p *policies) replace(ctx context.Context, ifMatch string, rules []tailrace.TopicRule) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.refresh(ctx); err != nil {
+		return err
+	}
 	if !etagMatches(ifMatch, p.etag()) {
 		return problem.New("stale", "the list has changed: its ETag is %s", p.etag())
 	}
@@ -130,6 +142,9 @@ func (p *policies) replace(ctx context.Context, ifMatch string, rules []tailrace
 func (p *policies) retire(ctx context.Context, topic string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.refresh(ctx); err != nil {
+		return err
+	}
 	rest := slices.DeleteFunc(slices.Clone(p.api), func(r tailrace.TopicRule) bool { return r.Pattern == topic })
 	return p.store(ctx, slices.Insert(rest, 0, tailrace.TopicRule{Pattern: topic, Retired: true}))
 }

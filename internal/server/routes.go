@@ -30,7 +30,7 @@ func (s *Server) table() []endpoint {
 		{method: "POST", path: "/v1/topics/{topic}", do: publish, params: publishParams, body: true, problems: publishProblems, serve: s.publish},
 		{method: "GET", path: "/v1/topics/{topic}", do: subscribe, params: subscribeParams, stream: true, problems: readProblems, serve: s.subscribe},
 		{method: "HEAD", path: "/v1/topics/{topic}", do: subscribe, params: subscribeParams, problems: []string{"invalid-topic", "not-acceptable", "topic-not-found", "topic-retired", "unavailable"}, serve: s.subscribe},
-		{method: "DELETE", path: "/v1/topics/{topic}", do: admin, params: []string{"retire"}, problems: []string{"invalid-topic", "reserved-topic", "log-full", "unavailable", "outcome-unknown", "stale"}, serve: s.deleteTopic},
+		{method: "DELETE", path: "/v1/topics/{topic}", do: admin, params: []string{"retire"}, problems: []string{"invalid-topic", "reserved-topic", "log-full", "unavailable", "outcome-unknown", "stale", "too-large"}, serve: s.deleteTopic},
 
 		{method: "GET", path: "/v1/events", do: subscribe, params: withTopic(subscribeParams), stream: true, problems: readProblems, serve: s.subscribe},
 		{method: "QUERY", path: "/v1/events", do: subscribe, params: withTopic(subscribeParams), body: true, problems: append([]string{"body-timeout", "too-large", "unsupported-encoding", "unsupported-type"}, readProblems...), serve: s.subscribe},

@@ -116,7 +116,6 @@ func (s *Server) Listen() (net.Addr, error) {
 // It returns nil after such an end, and stops hub and log whatever happens. A
 // server runs once.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.hub.Log().Close() // closing twice is no error, and Shutdown may own it
 	if _, err := s.Listen(); err != nil {
 		return errors.Join(err, s.shutdown(0))
 	}
