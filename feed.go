@@ -51,8 +51,8 @@ func feedKey(s Selector) string {
 }
 
 // append adds a frame that is not yet visible and returns the frames that
-// fell out. Called with Hub.tailMu held.
-func (f *feed) append(fr *frame) (dropped []*frame, added bool) {
+// fell out of a ring of at most so many. Called with Hub.tailMu held.
+func (f *feed) append(fr *frame, atMost int) (dropped []*frame, added bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := len(f.ring); n > 0 && f.ring[n-1] == fr {
@@ -61,7 +61,7 @@ func (f *feed) append(fr *frame) (dropped []*frame, added bool) {
 	f.ring = append(f.ring, fr)
 	f.bytes += fr.size()
 	n := 0
-	for b := f.bytes; n < len(f.ring)-1 && (b > maxRingBytes || len(f.ring)-n > maxRingFrames); n++ {
+	for b := f.bytes; n < len(f.ring)-1 && (b > maxRingBytes || len(f.ring)-n > atMost); n++ {
 		b -= f.ring[n].size()
 	}
 	return f.drop(n), true

@@ -114,6 +114,8 @@ type Hub struct {
 	refused   bool // no new streams: drained or stopped
 	streamsWG sync.WaitGroup
 
+	ringFrames int // of one feed
+
 	behind  atomic.Int64  // streams that the log serves now
 	readers chan struct{} // bounds reads of the log on behalf of streams
 	tick    atomic.Int64  // coarse clock, unix seconds, kept by the sweeper
@@ -141,6 +143,8 @@ func New(opts *Options) (*Hub, error) {
 		streams:  map[string]*stream{},
 		readers:  make(chan struct{}, replayReaders()),
 		wakeTail: make(chan struct{}, 1),
+
+		ringFrames: maxRingFrames,
 	}
 	if h.log == nil {
 		h.log, h.ownsLog = NewMemoryLog(nil), true

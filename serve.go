@@ -280,20 +280,19 @@ func (s *stream) mayEnd() bool {
 	return true
 }
 
-// hello is the first event for who asks for control events. Its id is the
-// cursor before the first event; a gap or a snapshot that follows allows none,
-// because a break between the two would hide it.
+// hello is the first event for who asks for control events. Its id is where
+// the client stands before the first event. It has none if a break right after
+// it would hide something: before a gap, a snapshot, or a first page, which
+// Next is already past.
 func (s *stream) hello(page *Page, snapshot bool) error {
-	verdict, id := "fresh", page.Next.String()
-	if s.sub.LastID != "" {
-		// What the client has: Next is already past the page.
+	verdict, id := "fresh", ""
+	switch {
+	case page.Reset != nil:
+		verdict = "gap"
+	case s.sub.LastID != "":
 		verdict, id = "resumed", s.sub.LastID
-	}
-	if page.Reset != nil {
-		verdict, id = "gap", ""
-	}
-	if snapshot {
-		id = ""
+	case !snapshot && len(page.Events) == 0:
+		id = page.Next.String()
 	}
 	return s.write(controlFrame("hello", helloData{
 		Wire: 1, Conn: s.id, Epoch: Cursor{Epoch: s.hub.epoch.Load()}.String()[:epochDigits],

@@ -129,7 +129,7 @@ func (h *Hub) follow(cur Cursor) (next Cursor, more bool, woken *pass, err error
 			if fr == nil {
 				fr = &frame{ev: *ev}
 			}
-			dropped, added := f.append(fr)
+			dropped, added := f.append(fr, h.ringFrames)
 			h.release(dropped)
 			if added {
 				if fr.refs++; fr.refs == 1 {
