@@ -89,7 +89,8 @@ func durationOr(d, byDefault time.Duration) time.Duration {
 // a path takes is the mux's to say. Another error is that of the first write.
 //
 // Accept sets Content-Type and, unless the caller has set them, Cache-Control, X-Accel-Buffering
-// and Tailrace-Heartbeat; CORS headers are the caller's. It lifts http.Server.WriteTimeout from this response.
+// and Tailrace-Heartbeat; CORS headers are the caller's. It lifts http.Server.WriteTimeout from
+// this response, unless a middleware hides the deadlines.
 // A request body must be read before Accept: over HTTP/1.1 it is closed with the first byte of the response.
 //
 // It follows section 9.2.4 of the HTML standard.
