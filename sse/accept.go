@@ -214,7 +214,7 @@ func accepts(lines []string) bool {
 			}
 			q := 1.0
 			if text, ok := params["q"]; ok {
-				if q, err = strconv.ParseFloat(text, 64); err != nil {
+				if q, err = strconv.ParseFloat(text, 64); err != nil || !(q >= 0 && q <= 1) { // NaN is neither
 					return true
 				}
 			}

@@ -40,6 +40,8 @@ func TestAcceptHeader(t *testing.T) {
 		{"exact beats text refusal", []string{"text/*;q=0, text/event-stream;q=0.2"}, true},
 		{"malformed range admits", []string{"text//, application/json"}, true},
 		{"malformed quality admits", []string{"text/event-stream;q=never"}, true},
+		{"quality that is no number admits", []string{"text/event-stream;q=NaN"}, true},
+		{"quality out of range admits", []string{"text/event-stream;q=-1"}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -233,4 +235,21 @@ func TestLastEventID(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzAcceptHeader(f *testing.F) {
+	f.Add(`text/html, application/xml;q=0.9, */*;q=0.8`)
+	f.Add(`application/json; a="b, \"*/*"`)
+	f.Add(`text/event-stream;q=0,,text/*;q=never`)
+	f.Add(`text/event-stream;q=NaN`)
+	f.Fuzz(func(t *testing.T, line string) {
+		// Whatever a client prefers, one that also says that it takes event streams gets one.
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Accept"] = []string{line, "text/event-stream"}
+		s, err := sse.Accept(httptest.NewRecorder(), r, &sse.AcceptOptions{Heartbeat: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	})
 }

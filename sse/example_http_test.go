@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -150,4 +151,63 @@ func ExampleClient() {
 	// number 2
 	// number 3
 	// again after EOF
+}
+
+// What refused a stream for good is in the error.
+func ExampleResponseError() {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "no such stream", http.StatusNotFound)
+	}))
+	defer srv.Close()
+
+	req, err := http.NewRequestWithContext(context.Background(), "GET", srv.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = new(sse.Client).Do(req)
+	fmt.Println(err)
+	var refused *sse.ResponseError
+	if errors.As(err, &refused) {
+		fmt.Printf("%d %q\n", refused.StatusCode, refused.Body)
+	}
+	// Output:
+	// sse: unexpected response: 404 Not Found
+	// 404 "no such stream\n"
+}
+
+// A request whose body costs money is sent once, and its stream ends with the response.
+func ExampleConn() {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stream, err := sse.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer stream.Close()
+		for _, token := range []string{`{"text":"Hel"}`, `{"text":"lo"}`, "[DONE]"} {
+			if stream.Send(&sse.Event{Data: []byte(token)}) != nil {
+				return
+			}
+		}
+	}))
+	defer srv.Close()
+
+	req, err := http.NewRequestWithContext(context.Background(), "POST", srv.URL, strings.NewReader(`{"stream":true}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := new(sse.Client).Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	var ev sse.Event
+	for conn.Decode(&ev) == nil {
+		fmt.Printf("%s\n", ev.Data)
+	}
+	fmt.Println("error:", conn.Err())
+	// Output:
+	// {"text":"Hel"}
+	// {"text":"lo"}
+	// [DONE]
+	// error: <nil>
 }
