@@ -662,38 +662,42 @@ func TestClientNetworkErrors(t *testing.T) {
 	})
 }
 
-func TestClientOriginalURL(t *testing.T) {
-	// Each reconnection starts again where the request went, not where a redirect led.
-	var paths []string
-	mux := http.NewServeMux()
-	mux.HandleFunc("/start", func(w http.ResponseWriter, r *http.Request) {
-		paths = append(paths, r.URL.Path+" "+r.Header.Get("Last-Event-ID"))
-		http.Redirect(w, r, "/there", http.StatusMovedPermanently)
-	})
-	mux.HandleFunc("/there", func(w http.ResponseWriter, r *http.Request) {
-		paths = append(paths, r.URL.Path+" "+r.Header.Get("Last-Event-ID"))
-		if len(paths) > 3 {
-			w.WriteHeader(204)
-			return
-		}
-		w.Header().Set("Content-Type", "text/event-stream")
-		io.WriteString(w, "retry: 0\nid: 5\ndata: x\n\n")
-	})
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/start", nil)
-	conn, err := (&sse.Client{Backoff: sse.Backoff{Min: time.Millisecond}}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, err := range conn.Events() {
+func TestClientRedirects(t *testing.T) {
+	// Each reconnection starts again where the request went, not where a redirect led. Across
+	// hosts, credentials stay behind and the last event id goes along.
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		hc := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			log = append(log, fmt.Sprintf("%s auth=%q id=%q", r.Host, r.Header.Get("Authorization"), r.Header.Get("Last-Event-ID")))
+			switch {
+			case r.Host == "a.test":
+				http.Redirect(w, r, "http://b.test/there", http.StatusMovedPermanently)
+			case len(log) > 2:
+				w.WriteHeader(http.StatusNoContent)
+			default:
+				w.Header().Set("Content-Type", "text/event-stream")
+				io.WriteString(w, "id: 5\ndata: x\n\n")
+			}
+		})}, http1())
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://a.test/start", nil)
+		req.Header.Set("Authorization", "Bearer secret")
+		conn, err := (&sse.Client{HTTPClient: hc}).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if want := []string{"/start ", "/there ", "/start 5", "/there 5"}; !slices.Equal(paths, want) {
-		t.Errorf("requests %q, want %q", paths, want)
-	}
+		for _, err := range conn.Events() {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{
+			`a.test auth="Bearer secret" id=""`, `b.test auth="" id=""`,
+			`a.test auth="Bearer secret" id="5"`, `b.test auth="" id="5"`,
+		}
+		if !slices.Equal(log, want) {
+			t.Errorf("requests\n%q, want\n%q", log, want)
+		}
+	})
 }
 
 func TestClientHooksInOrder(t *testing.T) {
@@ -915,25 +919,43 @@ func TestConnRestart(t *testing.T) {
 	})
 }
 
-func TestClientHTTP2(t *testing.T) {
-	srv := ssetest.NewServer(t,
-		ssetest.Step{Chunks: []string{"retry: 0\nid: 1\ndata: a\n\n"}, Then: ssetest.Abort},
-		ssetest.Step{Chunks: []string{"id: 2\ndata: b\n\n"}},
-	)
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
-	conn, err := (&sse.Client{HTTPClient: srv.HTTP2Client(), Backoff: sse.Backoff{Min: time.Millisecond}}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ids []string
-	for ev, err := range conn.Events() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, ev.ID)
-	}
-	if !slices.Equal(ids, []string{"1", "2"}) || len(srv.Requests()) != 3 {
-		t.Errorf("ids %q after %d requests", ids, len(srv.Requests()))
+func TestClientOverSockets(t *testing.T) {
+	for name, client := range map[string]func(*ssetest.Server) *http.Client{
+		"HTTP/1.1": (*ssetest.Server).Client,
+		"h2c":      (*ssetest.Server).HTTP2Client,
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := ssetest.NewServer(t,
+				ssetest.Step{Chunks: []string{"retry: 0\nid: 1\ndata: a\n\n"}, Then: ssetest.Abort},
+				ssetest.Step{Chunks: []string{"id: 2\ndata: b\n\n"}, Then: ssetest.Hold},
+				ssetest.Step{Chunks: []string{"id: 3\ndata: c\n\n"}},
+			)
+			var reasons []error
+			c := &sse.Client{
+				HTTPClient:  client(srv),
+				Backoff:     sse.Backoff{Min: time.Millisecond},
+				IdleTimeout: 500 * time.Millisecond,
+				OnRetry:     func(err error, _ time.Duration) { reasons = append(reasons, err) },
+			}
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+			conn, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ids []string
+			for ev, err := range conn.Events() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids = append(ids, ev.ID)
+			}
+			if !slices.Equal(ids, []string{"1", "2", "3"}) || len(srv.Requests()) != 4 {
+				t.Errorf("ids %q after %d requests", ids, len(srv.Requests()))
+			}
+			if len(reasons) != 3 || reasons[0] == io.EOF || reasons[1] != sse.ErrIdle || reasons[2] != io.EOF {
+				t.Errorf("reconnected because of %v, want a reset, ErrIdle and io.EOF", reasons)
+			}
+		})
 	}
 }
 
