@@ -382,7 +382,9 @@ func TestRefusedBodyIsNotWaitedForForever(t *testing.T) {
 
 // Who asks before it sends a body is refused before it has sent it.
 func TestRefusalComesBeforeTheBody(t *testing.T) {
-	h := start(t, nil, nil)
+	s := newServer(t, nil, nil)
+	s.restTime = 20 * time.Millisecond
+	h := run(t, s)
 	const head = " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
 	for _, target := range []string{"/v1/topics/$x", "/v1/topics/*", "/v1/topics/demo?evnt=x", "/v1/nothing"} {
 		if answer := h.raw("POST " + target + head); strings.Contains(answer, " 100 ") || !strings.HasPrefix(answer, "HTTP/1.1 4") {

@@ -38,6 +38,7 @@ type Server struct {
 	metrics   *metrics
 	openapi   json.RawMessage
 	http      *http.Server
+	unused    newConns
 	draining  atomic.Bool
 
 	bodyTime, restTime time.Duration // the constants, shorter in tests
@@ -75,6 +76,8 @@ func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
 		Protocols:         new(http.Protocols),
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.ConnState = s.unused.track
+	s.http.RegisterOnShutdown(s.unused.close)
 	s.http.Protocols.SetHTTP1(true)
 	s.http.Protocols.SetHTTP2(true)
 	s.http.Protocols.SetUnencryptedHTTP2(o.H2C)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -304,6 +305,25 @@ func TestNotReadyWhileDraining(t *testing.T) {
 	}
 	sub.waitFor("retry: ")
 	sub.rest()
+}
+
+// Browsers open connections ahead; net/http would wait for them.
+func TestShutdownClosesUnusedConnections(t *testing.T) {
+	var c newConns
+	unused, peer := net.Pipe()
+	used, other := net.Pipe()
+	defer other.Close()
+	c.track(unused, http.StateNew)
+	c.track(used, http.StateNew)
+	c.track(used, http.StateActive)
+	c.close()
+	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the unused connection is open: %v", err)
+	}
+	go used.Write([]byte("x"))
+	if _, err := other.Read(make([]byte, 1)); err != nil {
+		t.Errorf("a connection in use was closed: %v", err)
+	}
 }
 
 func TestTLSAndUnencryptedHTTP2(t *testing.T) {
