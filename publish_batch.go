@@ -3,6 +3,7 @@ package tailrace
 import (
 	"bytes"
 	"errors"
+	"fmt"
 
 	"github.com/tailrace/tailrace/internal/problem"
 )
@@ -54,8 +55,11 @@ func (e *batchErrors) problem(name, unit string) error {
 		return nil
 	}
 	first := e.list[0]
-	return problem.New(name, "%d of the events are wrong; the first is %s %d: %s", e.count, unit, first.Line, first.Detail).
-		With("errors", e.list)
+	p := problem.New(name, "%s %d: %s", unit, first.Line, first.Detail).With("errors", e.list)
+	if e.count > 1 {
+		p.Detail += fmt.Sprintf("; %d are wrong in all", e.count)
+	}
+	return p
 }
 
 // batch publishes a body of JSON lines.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tailrace/tailrace/internal/problem"
 )
 
 // publishServer is a hub behind a server that routes /v1/topics/NAME and
@@ -131,6 +133,12 @@ func (a answer) expect(status int, problemType string) answer {
 	}
 	if a.status != status || status >= 400 && got != problemType {
 		a.t.Fatalf("got %d %s, want %d %s; body %s", a.status, got, status, problemType, a.text)
+	}
+	if status >= 400 {
+		typ, ok := problem.Find(got)
+		if !ok || a.json["title"] != typ.Title || a.json["status"] != float64(status) || a.json["detail"] == "" || a.header.Get("Content-Type") != problem.ContentType {
+			a.t.Errorf("not a whole problem of the table: %v %s", a.header, a.text)
+		}
 	}
 	return a
 }

@@ -128,7 +128,7 @@ func (p *publication) uploadProblem(err error, done Upload) *problem.Problem {
 	if !done.LastCursor.IsZero() {
 		prob = prob.With("last_cursor", done.LastCursor.String())
 	}
-	prob.Detail += fmt.Sprintf("; %d events are stored", done.Accepted)
+	prob.Detail += fmt.Sprintf("; accepted before: %d", done.Accepted)
 	return prob
 }
 
