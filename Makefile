@@ -24,7 +24,7 @@ bench: ## all benchmarks, one after the other
 	$(GO) test -run='^$$' -bench=. -p=1 ./...
 
 soak: ## kill -9, trim and restart under load for FOR (1m)
-	SOAK=$(FOR) $(GO) test -run=Soak -count=1 -timeout=0 -v ./...
+	SOAK=$(FOR) $(GO) test -run=Soak -count=1 -timeout=0 -v ./e2e
 
 vuln: ## known vulnerabilities, if the database can be reached
 	scripts/vuln

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,11 +117,18 @@ func TestCommandsOfThePages(t *testing.T) {
 	}
 }
 
+// environment is that of this process, with nothing in it that configures the
+// command.
+func environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TAILRACE_") })
+	return append(env, asCommand+"=1")
+}
+
 // serve runs a server on a free port and returns its address.
 func serve(t *testing.T, self string) string {
 	t.Helper()
 	cmd := exec.Command(self, "serve", "--dev", "--listen.http", "127.0.0.1:0", "--log.dir", t.TempDir())
-	cmd.Env = append(os.Environ(), asCommand+"=1")
+	cmd.Env = environment()
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ type process struct {
 func serveProcess(t *testing.T, port, dir string, args ...string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"serve", "--dev", "--listen.http", "127.0.0.1:" + port, "--log.dir", dir}, args...)...)
-	cmd.Env = append(os.Environ(), asCommand+"=1")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TAILRACE_") }), asCommand+"=1")
 	p := &process{Cmd: cmd, err: &buffer{}}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

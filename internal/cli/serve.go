@@ -169,9 +169,9 @@ func startPage(c *config.Config, hub *tailrace.Hub) http.Handler {
 
 // welcome tells where the server is and how to try it.
 func (a *app) welcome(c *config.Config, addr net.Addr) {
-	scheme, insecure := "http", ""
+	scheme, trust := "http", ""
 	if c.Listen.TLS.CertFile != "" {
-		scheme, insecure = "https", "--cacert CERT "
+		scheme, trust = "https", "--cacert "+c.Listen.TLS.CertFile+" "
 	}
 	where := c.Log.Dir
 	if c.Log.Engine == "memory" {
@@ -186,7 +186,7 @@ func (a *app) welcome(c *config.Config, addr net.Addr) {
 
   The log is in %s. Development mode: this machine only, no credentials.
 
-`, thisBuild().Version, base+"/", insecure, base, insecure, base, where)
+`, thisBuild().Version, base+"/", trust, base, trust, base, where)
 }
 
 // logger writes to stderr: text for people, JSON for machines.
