@@ -25,7 +25,8 @@ const contentType = "text/event-stream"
 
 // Errors of [Accept]. Each means that the response has been written and the handler just returns.
 var (
-	// ErrNoStream says that the request asked for no stream: it was OPTIONS or HEAD and has its answer.
+	// ErrNoStream says that the request asked for no stream: it was OPTIONS or HEAD and has its
+	// answer.
 	ErrNoStream = errors.New("sse: the request asks for no stream")
 
 	// ErrNotAcceptable says that the request's Accept header refuses text/event-stream; it got 406.
@@ -90,8 +91,8 @@ func durationOr(d, byDefault time.Duration) time.Duration {
 //
 // Accept sets Content-Type and, unless the caller has set them, Cache-Control, X-Accel-Buffering
 // and Tailrace-Heartbeat; CORS headers are the caller's. It lifts http.Server.WriteTimeout from
-// this response, unless a middleware hides the deadlines.
-// A request body must be read before Accept: over HTTP/1.1 it is closed with the first byte of the response.
+// this response, unless a middleware hides the deadlines. A request body must be read before
+// Accept: over HTTP/1.1 it is closed with the first byte of the response.
 //
 // It follows section 9.2.4 of the HTML standard.
 func Accept(w http.ResponseWriter, r *http.Request, opts *AcceptOptions) (*Stream, error) {
@@ -171,7 +172,8 @@ func setDefault(h http.Header, field, value string) {
 	}
 }
 
-// canFlush says whether [http.ResponseController.Flush] finds something to call, without calling it.
+// canFlush says whether [http.ResponseController.Flush] finds something to call, without calling
+// it.
 func canFlush(w http.ResponseWriter) bool {
 	for {
 		switch t := w.(type) {
@@ -186,7 +188,8 @@ func canFlush(w http.ResponseWriter) bool {
 }
 
 // accepts says whether the Accept header with these lines admits an event stream. The most
-// specific range decides (RFC 9110, section 12.5.1); no header, or one that is not understood, admits.
+// specific range decides (RFC 9110, section 12.5.1); no header, or one that is not understood,
+// admits.
 func accepts(lines []string) bool {
 	specificity, quality, empty := 0, 0.0, true
 	for _, line := range lines {
@@ -226,7 +229,8 @@ func accepts(lines []string) bool {
 	return empty || quality > 0
 }
 
-// cutElement cuts the first element off a comma-separated list; commas in quoted strings do not count.
+// cutElement cuts the first element off a comma-separated list; commas in quoted strings do not
+// count.
 func cutElement(list string) (elem, rest string) {
 	quoted := false
 	for i := 0; i < len(list); i++ {

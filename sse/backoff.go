@@ -22,9 +22,9 @@ const (
 )
 
 // Backoff bounds the delays of a [Client]: random from 0 to Min before the first new request,
-// twice as much with each further failure, up to Max. A server that has sent a retry field or Retry-After sets
-// the least delay, and then up to a quarter is added, so that those who were told the same time
-// do not come back at once. Two requests start at least a tenth of Min apart.
+// twice as much with each further failure, up to Max. A server that has sent a retry field or
+// Retry-After sets the least delay, and then up to a quarter is added, so that those who were
+// told the same time do not come back at once. Two requests start at least a tenth of Min apart.
 type Backoff struct {
 	Min   time.Duration // 0 is DefaultBackoffMin
 	Max   time.Duration // 0 is DefaultBackoffMax

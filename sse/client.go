@@ -117,9 +117,9 @@ type Client struct {
 }
 
 // Do sends req and returns when a stream is open or the server has said 204, which gives a Conn
-// that ends at once. What may be retried is retried, within req.Context() and MaxAttempts; another
-// error is final. The Conn ends with req.Context(). Hooks run on the goroutine that called Do, and later
-// on the one that reads from the Conn.
+// that ends at once. What may be retried is retried, within req.Context() and MaxAttempts;
+// another error is final. The Conn ends with req.Context(). Hooks run on the goroutine that
+// called Do, and later on the one that reads from the Conn.
 //
 // Accept and Cache-Control are set if req has none; a Last-Event-ID of req is where the stream
 // starts. Each request goes to the URL of req, whatever redirects came before.

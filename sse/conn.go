@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// missedHeartbeats is how many heartbeats of a server may be missing before its connection is given up.
+// missedHeartbeats is how many heartbeats of a server may be missing before its connection is
+// given up.
 const missedHeartbeats = 3
 
 var (
@@ -24,8 +25,8 @@ var (
 )
 
 // A Conn is an event stream that reconnects. [Client.Do] makes it. One goroutine reads from it;
-// Restart, Close and Err may be called from any, hooks included. It reads only when asked, so a slow
-// reader slows the server down.
+// Restart, Close and Err may be called from any, hooks included. It reads only when asked, so a
+// slow reader slows the server down.
 type Conn struct {
 	client *Client
 	http   *http.Client
@@ -117,12 +118,14 @@ func (c *Conn) Events() iter.Seq2[Event, error] {
 	}
 }
 
-// LastEventID is the last event id of the events that were read, with which the next request goes on.
+// LastEventID is the last event id of the events that were read, with which the next request goes
+// on.
 func (c *Conn) LastEventID() string {
 	return c.dec.LastEventID()
 }
 
-// Err says why the stream has ended. It is nil after 204, a clean end and Close, and while the stream is open.
+// Err says why the stream has ended. It is nil after 204, a clean end and Close, and while the
+// stream is open.
 func (c *Conn) Err() error {
 	_, err := c.end()
 	return err

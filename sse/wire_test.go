@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,6 +51,9 @@ func h2c() *http.Protocols {
 	p.SetUnencryptedHTTP2(true)
 	return p
 }
+
+// discardLog is for servers whose errors a test provokes.
+func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // open gets a stream.
 func open(t *testing.T, hc *http.Client, url string) *http.Response {
@@ -277,7 +281,8 @@ func (w gzipWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func TestEventsArriveOneByOne(t *testing.T) {
 	// The handler sends an event only when the client has read the one before, so that an event
-	// that is held back anywhere ends in a deadlock, which the clock of the test turns into a failure.
+	// that is held back anywhere ends in a deadlock, which the clock of the test turns into a
+	// failure.
 	plain := func(h http.Handler) http.Handler { return h }
 	tests := []struct {
 		name  string

@@ -38,8 +38,8 @@ type Request struct {
 	Time   time.Time // of arrival
 }
 
-// A Server answers each request with the next step of a script. [NewServer] and
-// [NewMemoryServer] make it. What comes after the last step gets 204, and is recorded like the rest.
+// A Server answers each request with the next step of a script. [NewServer] and [NewMemoryServer]
+// make it. What comes after the last step gets 204, and is recorded like the rest.
 type Server struct {
 	URL string // without a slash at the end
 

@@ -1,4 +1,5 @@
-// Package app is the smallest live page: a stream that counts the seconds, and a page that lists them.
+// Package app is the smallest live page: a stream that counts the seconds, and a page that lists
+// them.
 package app
 
 import (
