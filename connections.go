@@ -180,7 +180,7 @@ func (s Selector) overlaps(t Selector) bool {
 
 // Disconnect ends a stream at the next event border with a jittered
 // reconnection time. The client may come back: this does not bar it. reason is
-// told to clients that asked for control events, and to OnDisconnect.
+// told to clients that asked for control events; "" is "disconnected".
 func (h *Hub) Disconnect(connID, reason string) error {
 	s := h.stream(connID)
 	if s == nil {
@@ -189,14 +189,14 @@ func (h *Hub) Disconnect(connID, reason string) error {
 	if reason == "" {
 		reason = "disconnected"
 	}
-	s.endSoon(printable(reason))
+	s.endSoon(ending{"disconnected", printable(reason)})
 	return nil
 }
 
 // endStreams ends all streams at their next border.
 func (h *Hub) endStreams(reason string) {
 	for _, s := range h.snapshotStreams() {
-		s.endSoon(reason)
+		s.endSoon(ending{reason, reason})
 	}
 }
 
@@ -274,7 +274,7 @@ func (h *Hub) drain(ctx context.Context, window time.Duration, done <-chan struc
 		timer.Reset(time.Until(began.Add(window * time.Duration(i) / time.Duration(len(list)))))
 		select {
 		case <-timer.C:
-			s.endSoon("drain")
+			s.endSoon(ending{"drain", "drain"})
 		case <-done:
 			return nil
 		case <-ctx.Done():

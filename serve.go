@@ -257,7 +257,9 @@ func (s *stream) begin(page *Page) (reason string) {
 	default:
 		s.setBehind(true)
 		if !fresh || page.Reset != nil {
-			s.page = page
+			first := *page
+			s.page = &first
+			*page = Page{} // the handler's frame lives as long as the stream
 		}
 	}
 	if err != nil {

@@ -62,7 +62,7 @@ type stream struct {
 	sentBytes  atomic.Int64
 	lastWrite  atomic.Int64 // tick
 	beat       atomic.Bool
-	closing    atomic.Pointer[string] // reason of a wanted close
+	closing    atomic.Pointer[ending]
 
 	idle   atomic.Bool // it waits for wakeup; who turns it false sends
 	wakeup chan struct{}
@@ -72,6 +72,10 @@ type stream struct {
 	control []control // waiting, in order
 	done    bool      // the handler is about to return: hands off the writer
 }
+
+// ending is a wanted close: kind is one of the reasons of ConnInfo, told what
+// the client reads.
+type ending struct{ kind, told string }
 
 // control is an event that is not in the log. It goes out after the last
 // event at or below barrier and before the first above.
@@ -153,9 +157,9 @@ func (s *stream) popControl() []byte {
 	return f
 }
 
-// endSoon asks s to end at the next frame border.
-func (s *stream) endSoon(reason string) {
-	if s.closing.CompareAndSwap(nil, &reason) {
+// endSoon asks s to end at the next frame border. The first to ask decides.
+func (s *stream) endSoon(e ending) {
+	if s.closing.CompareAndSwap(nil, &e) {
 		s.wake()
 	}
 }
@@ -186,9 +190,9 @@ func (e errEnd) Error() string { return string(e) }
 // run serves s until it ends and returns the reason.
 func (s *stream) run() (reason string) {
 	for {
-		if why := s.closing.Load(); why != nil {
-			s.farewell(*why)
-			return *why
+		if e := s.closing.Load(); e != nil {
+			s.farewell(e.told)
+			return e.kind
 		}
 		wrote, err := s.step()
 		if err != nil {
@@ -530,7 +534,7 @@ func (s *stream) snapshot() error {
 			break
 		}
 		q.Mark, q.After = page.Mark, page.Next
-		if why := s.closing.Load(); why != nil {
+		if s.closing.Load() != nil {
 			return nil // the client gets a new snapshot when it returns
 		}
 	}

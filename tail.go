@@ -265,12 +265,14 @@ func (h *Hub) leave(f *feed, s *stream) {
 // comes back finds its ring.
 const feedLinger = 60 * time.Second
 
-// dropIdleFeeds forgets feeds that nobody has used for a while.
-func (h *Hub) dropIdleFeeds(now time.Time) {
+// tidyFeeds forgets feeds that nobody has used for a while, and of the others
+// what only the streams of one pass share.
+func (h *Hub) tidyFeeds(now time.Time) {
 	h.tailMu.Lock()
 	defer h.tailMu.Unlock()
 	for key, f := range h.feeds {
 		f.mu.Lock()
+		f.joins = [sharedForms]join{}
 		if len(f.streams) == 0 && now.Sub(f.idle) >= feedLinger {
 			h.release(f.drop(len(f.ring)))
 			delete(h.feeds, key)
@@ -320,7 +322,7 @@ func (h *Hub) sweep() {
 			for _, s := range h.snapshotStreams() {
 				s.beatIfDue(now.Unix())
 			}
-			h.dropIdleFeeds(now)
+			h.tidyFeeds(now)
 		}
 	}
 }
