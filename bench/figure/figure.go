@@ -23,9 +23,9 @@ type Row struct {
 	Base    []float64 `json:"base,omitempty"`    // the reference's values, as many as Ours
 
 	// The target, for the median of Ours / Base, or of Ours where there is no
-	// reference. 0 is none.
-	AtLeast float64 `json:"at_least,omitempty"`
-	AtMost  float64 `json:"at_most,omitempty"`
+	// reference. Nil is none.
+	AtLeast *float64 `json:"at_least,omitempty"`
+	AtMost  *float64 `json:"at_most,omitempty"`
 
 	// Lost counts events that did not arrive exactly once and in order, over
 	// all rounds; nil where nothing is delivered. One makes the row worthless.
@@ -67,7 +67,7 @@ func (r *Row) Met() bool {
 	switch {
 	case r.Lost != nil && *r.Lost != 0, math.IsNaN(m):
 		return false
-	case r.AtLeast != 0 && m < r.AtLeast, r.AtMost != 0 && m > r.AtMost:
+	case r.AtLeast != nil && m < *r.AtLeast, r.AtMost != nil && m > *r.AtMost:
 		return false
 	}
 	return true
@@ -113,7 +113,7 @@ func (r *Row) ratio() string {
 	if len(r.Base) == 0 {
 		return "-"
 	}
-	return Short(Median(r.Ratios()))
+	return short(Median(r.Ratios()))
 }
 
 func (r *Row) spread() string {
@@ -121,15 +121,15 @@ func (r *Row) spread() string {
 	if len(ratios) < 2 {
 		return "-"
 	}
-	return Short(slices.Min(ratios)) + " to " + Short(slices.Max(ratios))
+	return short(slices.Min(ratios)) + " to " + short(slices.Max(ratios))
 }
 
 func (r *Row) target() string {
 	switch {
-	case r.AtLeast != 0:
-		return ">= " + Short(r.AtLeast)
-	case r.AtMost != 0:
-		return "<= " + Short(r.AtMost)
+	case r.AtLeast != nil:
+		return ">= " + short(*r.AtLeast)
+	case r.AtMost != nil:
+		return "<= " + short(*r.AtMost)
 	}
 	return "-"
 }
@@ -138,7 +138,7 @@ func (r *Row) met() string {
 	switch {
 	case !r.Met():
 		return "MISSED"
-	case r.AtLeast == 0 && r.AtMost == 0:
+	case r.AtLeast == nil && r.AtMost == nil:
 		return "-"
 	}
 	return "yes"
@@ -146,13 +146,13 @@ func (r *Row) met() string {
 
 func quantity(v float64, unit string) string {
 	if unit == "" {
-		return Short(v)
+		return short(v)
 	}
-	return Short(v) + " " + unit
+	return short(v) + " " + unit
 }
 
-// Short formats v with the three digits that matter.
-func Short(v float64) string {
+// short formats v with the three digits that matter.
+func short(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 1e6:
 		return fmt.Sprintf("%.2fM", v/1e6)
