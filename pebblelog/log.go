@@ -100,11 +100,13 @@ type Log struct {
 	epochs atomic.Pointer[epochs]
 	folded atomic.Pointer[floor] // of the topics that are forgotten
 	raised atomic.Uint64         // stamp of the newest raise that may be in the store, visible or not
-	tail   tail
-	names  nameCache
-	watch  watchers
-	queue  queue
-	pause  atomic.Pointer[func(string)]
+
+	firstBatch atomic.Uint64 // position below which there are no batches
+	tail       tail
+	names      nameCache
+	watch      watchers
+	queue      queue
+	pause      atomic.Pointer[func(string)]
 
 	sweeper   sweeper
 	committed chan struct{} // closed when the committer has ended

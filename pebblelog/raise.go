@@ -475,6 +475,9 @@ func (c *committer) setDue(t *topic, due uint64) error {
 	if t.due = due; due == 0 {
 		return nil
 	}
+	// The sweeper does not look back to before the time of its last sweep.
+	due = max(due, uint64(max(0, c.time/int64(time.Second))))
+	t.due = due
 	c.key = dueKey(c.key[:0], due, t.t)
 	return c.batch.Set(c.key, []byte(t.name), nil)
 }

@@ -51,7 +51,9 @@ func (m *matcher) match(topic string) bool {
 
 // batches iterates over the batches of the sequence.
 func (r *read) batches() (*pebble.Iterator, error) {
-	return r.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{kindBatch}, UpperBound: []byte{kindBatch + 1}})
+	return r.snap.NewIter(&pebble.IterOptions{
+		LowerBound: batchKey(nil, r.l.firstBatch.Load()), UpperBound: []byte{kindBatch + 1},
+	})
 }
 
 // run iterates over the visible events of a topic after pos.
@@ -287,10 +289,16 @@ type walkers struct {
 	events  *pebble.Iterator
 	chosen  map[uint64]bool // by topic number, where the name is known
 	key     [eventKeyLen]byte
+
+	// A seek steps over every removed event that the store still has. What one has found is
+	// therefore remembered: nothing is between sought and where events stands, and nothing of a
+	// topic below its place in kept.
+	sought []byte
+	kept   map[uint64]uint64
 }
 
 func (r *read) openWalk() (*walkers, error) {
-	w := &walkers{r: r, chosen: map[uint64]bool{}}
+	w := &walkers{r: r, chosen: map[uint64]bool{}, kept: map[uint64]uint64{}}
 	var err error
 	if w.batches, err = r.batches(); err != nil {
 		return nil, err
@@ -328,12 +336,8 @@ func (w *walkers) selects(t, p uint64) (bool, error) {
 			}
 		}
 	}
-	k := eventKey(w.key[:0], t, p)
-	if !w.events.SeekGE(k) {
-		return false, w.events.Error()
-	}
-	if string(w.events.Key()) != string(k) {
-		return false, nil // trimmed
+	if found, err := w.seek(t, p); !found || err != nil {
+		return false, err
 	}
 	if known {
 		return true, nil
@@ -350,6 +354,30 @@ func (w *walkers) selects(t, p uint64) (bool, error) {
 	r.l.names.put(t, name)
 	w.chosen[t] = r.match.match(name)
 	return w.chosen[t], nil
+}
+
+// seek puts w.events on event p of topic t, unless that is removed.
+func (w *walkers) seek(t, p uint64) (found bool, err error) {
+	if p < w.kept[t] {
+		return false, nil
+	}
+	k := eventKey(w.key[:0], t, p)
+	if w.sought == nil || string(k) < string(w.sought) || w.events.Valid() && string(k) > string(w.events.Key()) {
+		w.sought = append(w.sought[:0], k...)
+		w.events.SeekGE(k)
+	}
+	if !w.events.Valid() {
+		return false, w.events.Error()
+	}
+	at := w.events.Key()
+	if string(at) == string(k) {
+		return true, nil
+	}
+	w.kept[t] = maxPos
+	if keyNumber(at, 0) == t {
+		w.kept[t] = keyNumber(at, 1)
+	}
+	return false, nil
 }
 
 // nameCache remembers names of topic numbers, which never change. Like topicCache it forgets by

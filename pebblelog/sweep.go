@@ -24,6 +24,7 @@ type sweeper struct {
 	rescan string // while the rules are new: rows up to this name are done
 	rules  uint64 // hash of the rules that rescan works for
 	raised uint64 // stamp up to which batches were cut
+	done   uint64 // second before which nothing is due any more
 }
 
 func (s *sweeper) start(l *Log) {
@@ -117,9 +118,14 @@ func (l *Log) raiseAll(ctx context.Context, plans []planned) error {
 // sweepDue looks at the topics whose time has come.
 func (l *Log) sweepDue(ctx context.Context) error {
 	for ctx.Err() == nil {
-		plans, stray, err := l.planDue()
-		if err != nil || len(plans)+len(stray) == 0 {
+		now := l.opts.Now()
+		plans, stray, err := l.planDue(now)
+		if err != nil {
 			return err
+		}
+		if len(plans)+len(stray) == 0 {
+			l.sweeper.done = uint64(max(0, now.Unix()))
+			return nil
 		}
 		if err := l.dropDue(ctx, stray); err != nil {
 			return err
@@ -133,17 +139,16 @@ func (l *Log) sweepDue(ctx context.Context) error {
 
 // planDue plans for the next topics that are due, in the order of their numbers within a
 // minute; stray are keys of topics that are not due then.
-func (l *Log) planDue() (plans []planned, stray [][]byte, err error) {
+func (l *Log) planDue(now time.Time) (plans []planned, stray [][]byte, err error) {
 	done, err := l.use()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer done()
-	now := l.opts.Now()
 	snap := l.db.NewSnapshot()
 	defer snap.Close()
 	it, err := snap.NewIter(&pebble.IterOptions{
-		LowerBound: []byte{kindDue}, UpperBound: dueKey(nil, uint64(max(0, now.Unix()))+1, 0),
+		LowerBound: dueKey(nil, l.sweeper.done, 0), UpperBound: dueKey(nil, uint64(max(0, now.Unix()))+1, 0),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -330,6 +335,9 @@ func (l *Log) cutBatches(ctx context.Context) error {
 			}
 			return fatal(c.apply(c.batch, false))
 		})
+		if err == nil {
+			l.firstBatch.Store(end)
+		}
 	}
 	if all && err == nil {
 		s.raised = v.stamp
