@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -456,7 +455,7 @@ func TestHeadDescribesATopic(t *testing.T) {
 
 func TestPageOfALogThatFails(t *testing.T) {
 	log := &faultLog{Log: NewMemoryLog(nil)}
-	s := newPublishServer(t, &Options{Log: log, Logger: slog.New(slog.DiscardHandler)}, defaultPublishTimes, false)
+	s := newPublishServer(t, &Options{Log: log}, defaultPublishTimes, false)
 	log.readErr = ErrStopped
 	if a := s.do("GET", "/v1/topics/a?format=json", nil).expect(503, "unavailable"); a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")

@@ -1,6 +1,7 @@
 package tailrace
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -61,8 +62,11 @@ func publishProblem(err error, topic string, r *Receipt, h *Hub) *problem.Proble
 }
 
 // unknownOutcome says that the log has not answered; id is the event's own id
-// or "".
-func unknownOutcome(id string) *problem.Problem {
+// or "". What the log said instead is for the operator.
+func (h *Hub) unknownOutcome(err error, id string) *problem.Problem {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		h.opts.Logger.Error("tailrace: appending to the log failed", "err", err)
+	}
 	p := problem.New("outcome-unknown", "the log did not answer; the event may or may not be stored, and it has no id to repeat it with")
 	if id != "" {
 		p.Detail = "the log did not answer; repeat the request with the same id, and the event is stored once"
@@ -112,7 +116,7 @@ func (p *publication) notAll(events []Event, receipts []Receipt, err error) erro
 		if prob := publishProblem(err, events[0].Topic, r, p.hub); prob != nil {
 			return prob
 		}
-		return unknownOutcome(events[0].ID)
+		return p.hub.unknownOutcome(err, events[0].ID)
 	}
 	if len(receipts) != len(events) {
 		if prob := publishProblem(err, events[0].Topic, nil, p.hub); prob != nil {
@@ -160,7 +164,7 @@ func (p *publication) partial(events []Event, receipts []Receipt) *problem.Probl
 		}
 		prob := publishProblem(r.Err, ev.Topic, r, p.hub)
 		if prob == nil {
-			prob = unknownOutcome(ev.ID)
+			prob = p.hub.unknownOutcome(r.Err, ev.ID)
 			unknown++
 		}
 		if first == nil {
@@ -187,7 +191,7 @@ func (p *publication) refuse(err error) {
 	if !errors.As(err, &prob) {
 		prob = publishProblem(err, "", nil, p.hub)
 		if prob == nil {
-			prob = unknownOutcome(p.params.id)
+			prob = p.hub.unknownOutcome(err, p.params.id)
 		}
 	}
 	if prob.Name == "unsupported-encoding" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,6 +33,7 @@ func newPublishServer(t testing.TB, opts *Options, times publishTimes, http2 boo
 		o = *opts
 	}
 	o.DrainWindow = -1
+	o.Logger = slog.New(slog.DiscardHandler)
 	h, err := New(&o)
 	if err != nil {
 		t.Fatal(err)

@@ -110,7 +110,7 @@ func (p *publication) uploadProblem(err error, done Upload) *problem.Problem {
 			r = &failed.receipts[0]
 		}
 		if prob = publishProblem(failed.err, p.topics[0], r, p.hub); prob == nil {
-			prob = unknownOutcome(failed.id)
+			prob = p.hub.unknownOutcome(failed.err, failed.id)
 		}
 	case errors.As(err, &event):
 		prob = publishProblem(event.err, p.topics[0], nil, p.hub)
