@@ -38,7 +38,7 @@ func ExampleHub_PublishHandler() {
 
 // An upload that broke off is sent again: what is there already is not stored
 // twice, because the upload has a name.
-func ExampleHub_PublishStream() {
+func ExampleUploadOptions() {
 	hub, err := tailrace.New(nil)
 	if err != nil {
 		panic(err)
