@@ -267,3 +267,34 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDocument: no file makes the loader panic, and what it takes can be
+// written and read again.
+func FuzzDocument(f *testing.F) {
+	for _, seed := range []string{
+		"listen: {http: ':80'}\nlimits:\n  streams: 5\n", "policies:\n- &a {pattern: 'x/**', age: none, bytes: 1MiB}\n- *a\n",
+		"listen: &x {tls: *x}\n", "? [a]\n: b\n", "--- 1\n--- 2\n", "a: !!binary x\n", "cors: {origins: [a, 'b,c']}\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := &loader{config: Default(false), path: "f"}
+		l.document(text)
+		if len(l.problems) > 0 {
+			return
+		}
+		again := &loader{config: Default(false)}
+		for _, field := range again.config.fields() {
+			for _, key := range l.config.Keys() {
+				if key.Name == field.key && key.Origin.Source == "file" {
+					again.set(field, key.Value, Origin{Source: "flag"})
+				}
+			}
+		}
+		for i, key := range again.config.Keys() {
+			if want := l.config.Keys()[i].Value; key.Value != want {
+				t.Errorf("%s became %q, was %q (%v)", key.Name, key.Value, want, again.problems)
+			}
+		}
+	})
+}

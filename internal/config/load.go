@@ -158,16 +158,19 @@ func (l *loader) file(path string) {
 		l.problem("", "%v", err)
 		return
 	}
+	l.path = path
+	l.document(text)
+}
+
+func (l *loader) document(text []byte) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		l.problem(path, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		l.problem(l.path, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 		return
 	}
-	if len(doc.Content) == 0 {
-		return // empty, or comments only
+	if len(doc.Content) > 0 { // else it is empty, or comments only
+		l.section(doc.Content[0], reflect.ValueOf(l.config).Elem(), "")
 	}
-	l.path = path
-	l.section(doc.Content[0], reflect.ValueOf(l.config).Elem(), "")
 }
 
 // section reads a mapping into the struct v.
@@ -182,10 +185,8 @@ func (l *loader) section(node *yaml.Node, v reflect.Value, prefix string) {
 			l.config.Policies = l.policies(value, f.key)
 			l.config.origins[f.key] = origin
 		case f.value.Kind() == reflect.Slice:
-			list, ok := l.list(value, f.key)
-			if ok {
-				f.value.Set(reflect.ValueOf(list))
-				l.config.origins[f.key] = origin
+			if list, ok := l.list(value, f.key); ok {
+				l.set(f, strings.Join(list, ","), origin) // as a flag would give it
 			}
 		default:
 			if text, ok := l.scalar(value, f.key); ok {
