@@ -3,6 +3,7 @@ package tailrace
 import (
 	"context"
 	"encoding/base64"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -54,7 +55,10 @@ func (h *Hub) ServePublish(w http.ResponseWriter, r *http.Request, topics []stri
 }
 
 func (h *Hub) servePublish(w http.ResponseWriter, r *http.Request, topics []string, times publishTimes) {
-	p := publication{hub: h, w: w, r: r, topics: topics, inPath: topics != nil, times: times}
+	p := publication{hub: h, w: w, r: r, body: r.Body, topics: topics, inPath: topics != nil, times: times}
+	if p.body == nil { // of a request that no server made
+		p.body = http.NoBody
+	}
 	if err := p.serve(); err != nil {
 		p.refuse(err)
 	}
@@ -65,6 +69,7 @@ type publication struct {
 	hub    *Hub
 	w      http.ResponseWriter
 	r      *http.Request
+	body   io.Reader
 	inPath bool     // the path names the topic: one result, and no topic members
 	topics []string // without doubles
 	params publishParams

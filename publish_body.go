@@ -105,7 +105,7 @@ func (p *publication) readBody(limit int) ([]byte, error) {
 		return nil, err
 	}
 	size := p.r.ContentLength
-	if size == 0 || p.r.Body == nil || p.r.Body == http.NoBody {
+	if size == 0 || p.body == http.NoBody {
 		p.bodyRead = true
 		if zipped {
 			return nil, problem.New("invalid-request", "the body is empty, and that is not gzip")
@@ -120,16 +120,16 @@ func (p *publication) readBody(limit int) ([]byte, error) {
 	var body []byte
 	switch {
 	case zipped:
-		body, err = readUnknown(&gunzip{src: counted{r: p.r.Body}}, limit)
+		body, err = readUnknown(&gunzip{src: counted{r: p.body}}, limit)
 	case size > 0:
-		body, err = readKnown(p.r.Body, int(size))
+		body, err = readKnown(p.body, int(size))
 		if err == nil && p.r.ProtoMajor != 1 {
 			// HTTP/1.1 knows the end with the last byte. Elsewhere it has to
 			// be read, or it looks as if the rest was not wanted.
-			_, err = io.Copy(io.Discard, p.r.Body)
+			_, err = io.Copy(io.Discard, p.body)
 		}
 	default:
-		body, err = readUnknown(p.r.Body, limit)
+		body, err = readUnknown(p.body, limit)
 	}
 	if err != nil {
 		p.bodyBroken = true
@@ -251,7 +251,7 @@ func (p *publication) leaveBody() {
 	if n := p.r.ContentLength; n >= 0 && n <= leftoverBody && !p.bodyBroken && p.r.Header.Get("Expect") == "" {
 		rc := http.NewResponseController(p.w)
 		rc.SetReadDeadline(time.Now().Add(leftoverTime))
-		if _, err := io.Copy(io.Discard, p.r.Body); err == nil {
+		if _, err := io.Copy(io.Discard, p.body); err == nil {
 			rc.SetReadDeadline(time.Time{})
 			return
 		}

@@ -182,3 +182,29 @@ func TestPublishAnswersWithTheCursor(t *testing.T) {
 		}
 	}
 }
+
+// A handler gets requests from more than net/http: recorders, which have no
+// deadlines, and requests without a body.
+func TestPublishWithoutAServer(t *testing.T) {
+	h := newUploadHub(t, nil)
+	for _, contentType := range []string{"", "application/json", "application/x-ndjson", "text/event-stream", "application/cloudevents+json"} {
+		for _, query := range []string{"?topic=a", "?topic=a&colour=1", ""} {
+			w := httptest.NewRecorder()
+			r, _ := http.NewRequestWithContext(t.Context(), "POST", "/"+query, nil)
+			r.Header.Set("Content-Type", contentType)
+			r.Header.Set("Accept", "application/x-ndjson")
+			h.PublishHandler().ServeHTTP(w, r)
+			if want := query == "?topic=a" && !strings.HasSuffix(contentType, "+json") && contentType != "application/json"; (w.Code == 200) != want && contentType != "application/x-ndjson" {
+				t.Errorf("%q %q: %d %s", contentType, query, w.Code, w.Body)
+			}
+		}
+	}
+	w := httptest.NewRecorder()
+	h.ServePublish(w, httptest.NewRequest("POST", "/", strings.NewReader("data: 1\n\n")), []string{"raw"})
+	r := httptest.NewRequest("POST", "/", strings.NewReader("data: 1\n\n"))
+	r.Header.Set("Content-Type", "text/event-stream")
+	h.ServePublish(w, r, []string{"upload"})
+	if summary(topicEvents(t, h, "raw")) != "#=data: 1\n\n;" || summary(topicEvents(t, h, "upload")) != "#=1;" {
+		t.Errorf("stored %q and %q", summary(topicEvents(t, h, "raw")), summary(topicEvents(t, h, "upload")))
+	}
+}

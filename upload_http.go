@@ -33,7 +33,7 @@ func (p *publication) upload() error {
 	}
 	ctx, cancel := context.WithCancelCause(p.r.Context())
 	defer cancel(nil)
-	body := &uploadBody{ctx: ctx, rc: http.NewResponseController(p.w), body: p.r.Body, idle: p.times.idle}
+	body := &uploadBody{ctx: ctx, rc: http.NewResponseController(p.w), body: p.body, idle: p.times.idle}
 	finished, guarded := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(guarded)
