@@ -166,9 +166,9 @@ func (a *app) getenv(name string) string {
 	return ""
 }
 
-// isTerminal says whether people read what is written to w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal says whether a person is at the other end of a stream.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

@@ -116,6 +116,9 @@ func (p *publisher) input(ctx context.Context) error {
 	if prefix == "" {
 		prefix = newID()
 	}
+	if isTerminal(p.in) {
+		p.note("each line is an event; Ctrl-D ends")
+	}
 	in := readInput(ctx, p.reader(prefix))
 	for b, err := range in.batches() {
 		if err != nil {

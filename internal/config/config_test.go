@@ -37,6 +37,8 @@ func TestOrderIsFlagEnvironmentFileDefault(t *testing.T) {
 		"stream.heartbeat":     "25s from environment TAILRACE_STREAM_HEARTBEAT",
 		"stream.stall_timeout": "40s from file " + file + ":3",
 		"publish.timeout":      "10s from default",
+		"drain.max":            "2m from default",
+		"cors.max_age":         "2h from default",
 	}
 	for _, key := range c.Keys() {
 		if w, ok := want[key.Name]; ok {
@@ -59,7 +61,7 @@ func TestOrderIsFlagEnvironmentFileDefault(t *testing.T) {
 func TestEveryKeyRoundTrips(t *testing.T) {
 	c, err := Load(Sources{
 		Dev:   true,
-		Flags: map[string]string{"cors.origins": "https://a.example.com, https://*.example.org", "policies": `[{pattern: "a: b/**", age: none, bytes: 3MiB, keep_latest: true, idle_delete: 90m}]`},
+		Flags: map[string]string{"cors.origins": "https://a.example.com, https://*.example.org", "policies": `[{pattern: "a: b/**", age: none, bytes: 3MiB, keep_latest: true, idle_delete: 90m}]`, "cors.max_age": "1h0m30s"},
 	})
 	if err != nil {
 		t.Fatal(err)

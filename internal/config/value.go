@@ -177,12 +177,20 @@ func (f field) String() string {
 		return strings.Join(x, ",")
 	case []Policy:
 		return formatPolicies(x)
-	default:
-		if f.tag.Get("none") != "" && f.value.CanInt() && f.value.Int() == -1 {
-			return "none"
-		}
-		return fmt.Sprint(x)
 	}
+	if f.tag.Get("none") != "" && f.value.Int() == -1 {
+		return "none"
+	}
+	text := fmt.Sprint(f.value.Interface())
+	if f.value.Type() == durationType { // 2h0m0s is read better as 2h
+		if head, ok := strings.CutSuffix(text, "m0s"); ok {
+			text = head + "m"
+		}
+		if head, ok := strings.CutSuffix(text, "h0m"); ok {
+			text = head + "h"
+		}
+	}
+	return text
 }
 
 func parseDuration(text string) (time.Duration, error) {
