@@ -29,7 +29,8 @@ type server struct {
 	t    testing.TB
 	path string // of the binary
 	args []string
-	addr string // host:port; port 0 before the first start
+	env  []string // besides that of the test
+	addr string   // host:port; port 0 before the first start
 	dir  string
 
 	cmd    *exec.Cmd
@@ -87,6 +88,7 @@ func (s *server) spawn() {
 	s.t.Helper()
 	args := append([]string{"serve", "--dev", "--listen.http", s.addr, "--log.dir", s.dir}, s.args...)
 	s.cmd = command(context.Background(), s.path, args...)
+	s.cmd.Env = append(s.cmd.Env, s.env...)
 	s.stderr = &output{}
 	s.cmd.Stderr = s.stderr
 	if err := s.cmd.Start(); err != nil {
