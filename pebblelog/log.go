@@ -82,6 +82,7 @@ type Options struct {
 	noHead   bool          // control run: believe the store alone
 	exit     func(int)     // nil is os.Exit
 	tailLess bool          // read everything from the store
+	memTable uint64        // size; 0 is memTableSize
 }
 
 // Log is a [tailrace.Log] in a directory. Open makes one.
@@ -162,7 +163,7 @@ func Open(dir string, opts *Options) (_ *Log, err error) {
 			l.release()
 		}
 	}()
-	if err := l.fs.MkdirAll(dir, 0o750); err != nil {
+	if err := makeDir(l.fs, dir); err != nil {
 		return nil, fmt.Errorf("pebblelog: %w", err)
 	}
 	if vfs.Root(l.fs) == vfs.Default {
@@ -223,6 +224,9 @@ func (l *Log) storeOptions() *pebble.Options {
 		FormatMajorVersion:    storeFormat,
 		Logger:                &storeLogger{l: l},
 		L0CompactionThreshold: 2,
+	}
+	if n := l.opts.memTable; n > 0 {
+		o.MemTableSize = n
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
