@@ -15,13 +15,14 @@ lint: ## gofmt, vet, staticcheck, tidy modules, builds for other systems
 test: deps lint vuln race ## the whole gate: everything below but fuzz, bench and soak
 
 race: ## all tests with the race detector
+	cd bench/ssebench && $(GO) test -race ./...
 	$(GO) test -race -timeout=9m ./...
 
 fuzz: ## each fuzz target for FOR (1m)
 	scripts/fuzz $(FOR)
 
-bench: ## all benchmarks, one after the other
-	$(GO) test -run='^$$' -bench=. -p=1 ./...
+bench: ## measure ratios, one table; BENCH=log,replay for some groups only
+	$(GO) run ./bench $(if $(BENCH),-only=$(BENCH))
 
 soak: ## kill -9, trim and restart under load for FOR (1m)
 	SOAK=$(FOR) $(GO) test -run=Soak -count=1 -timeout=0 -v ./e2e
