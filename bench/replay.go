@@ -112,7 +112,7 @@ func publishBatch(ctx context.Context, url string, body []byte) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := publishClient.Do(req)
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,9 @@ func publishBatch(ctx context.Context, url string, body []byte) error {
 	}
 	return nil
 }
+
+// publishClient keeps a connection for each publisher.
+var publishClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: topicConns}}
 
 // open begins a stream.
 func open(ctx context.Context, url string) (io.ReadCloser, error) {
