@@ -238,6 +238,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		"no such file": filepath.Join(t.TempDir(), "missing.yaml"),
 		"not YAML":     writeFile(t, "a: [\n"),
 		"not keys":     writeFile(t, "- a\n"),
+		"two of them":  writeFile(t, "limits: {streams: 1}\n---\nlimits: {streams: 2}\n"),
 	} {
 		if _, err := Load(Sources{File: path}); err == nil {
 			t.Errorf("%s: no error", name)

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -163,12 +165,15 @@ func (l *loader) file(path string) {
 }
 
 func (l *loader) document(text []byte) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	var doc, more yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	switch err := d.Decode(&doc); {
+	case err == io.EOF: // empty, or comments only
+	case err != nil:
 		l.problem(l.path, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
-		return
-	}
-	if len(doc.Content) > 0 { // else it is empty, or comments only
+	case d.Decode(&more) != io.EOF:
+		l.problem(l.path, "has more than one document; only the first would count")
+	default:
 		l.section(doc.Content[0], reflect.ValueOf(l.config).Elem(), "")
 	}
 }
