@@ -112,6 +112,7 @@ type memRead struct {
 	bytes int
 	found []*memEvent
 	runs  memRuns
+	known map[*memTopic]bool // of a long selection: whether it has the topic
 }
 
 func (r *memRead) begin(l *MemoryLog, q *Query) {
@@ -126,9 +127,10 @@ func (r *memRead) begin(l *MemoryLog, q *Query) {
 
 // free gives r back for another page, unless it has grown much.
 func (r *memRead) free(l *MemoryLog) {
-	if cap(r.found) > 4*DefaultReadLimit || cap(r.runs) > DefaultReadLimit {
+	if cap(r.found) > 4*DefaultReadLimit || cap(r.runs) > DefaultReadLimit || len(r.known) > 4*DefaultReadLimit {
 		return
 	}
+	clear(r.known)
 	clear(r.found)
 	clear(r.runs[:cap(r.runs)])
 	r.sel, r.found, r.runs = Selector{}, r.found[:0], r.runs[:0]
@@ -346,6 +348,23 @@ func (r *memRead) take(e *memEvent) bool {
 	return true
 }
 
+// match reports whether the selection has t.
+func (r *memRead) match(t *memTopic) bool {
+	// One look-up costs as much as a few comparisons.
+	if len(r.sel.Topics)+len(r.sel.Patterns) < 8 {
+		return r.sel.Match(t.name)
+	}
+	yes, ok := r.known[t]
+	if !ok {
+		if r.known == nil {
+			r.known = map[*memTopic]bool{}
+		}
+		yes = r.sel.Match(t.name)
+		r.known[t] = yes
+	}
+	return yes
+}
+
 // merge reads exact topics, oldest event first.
 func (r *memRead) merge() (more bool) {
 	runs := r.runs
@@ -403,7 +422,6 @@ func (h memRuns) down(i int) {
 // found so far is complete, and the next page looks at the floors again.
 func (r *memRead) scan() (more bool) {
 	l := r.log
-	all := r.sel.IsZero()
 	stamp := l.stamp
 	for examined := 0; ; {
 		places := l.events.places[l.events.after(r.pos):]
@@ -415,7 +433,7 @@ func (r *memRead) scan() (more bool) {
 			if i == scanSlice {
 				break
 			}
-			if e := places[i].e; e != nil && (all || r.sel.Match(e.Topic)) && !r.take(e) {
+			if e := places[i].e; e != nil && r.match(e.topic) && !r.take(e) {
 				return true
 			}
 			r.pos = places[i].pos

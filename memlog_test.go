@@ -14,7 +14,7 @@ import (
 func TestMemoryLog(t *testing.T) {
 	logtest.Run(t, logtest.Config{
 		Open: func(t testing.TB, _ string, rules []tailrace.Rule) tailrace.Log {
-			return tailrace.NewMemoryLog(&tailrace.MemoryOptions{Rules: rules})
+			return tailrace.NewMemoryLog(&tailrace.MemoryOptions{MaxBytes: 4 << 30, Rules: rules}) // for a million topics
 		},
 		Clock: func(t testing.TB, _ string, rules []tailrace.Rule, now func() time.Time) tailrace.Log {
 			return tailrace.NewMemoryLog(&tailrace.MemoryOptions{Rules: rules, Now: now})

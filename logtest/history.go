@@ -64,7 +64,7 @@ func (h *history) acknowledged(acks ...ack) {
 	}
 }
 
-// removing is called before a removal. The index it returns is for removed.
+// removing is called before a removal. The index it returns is for removedUpTo.
 func (h *history) removing(topic string, upTo uint64) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -73,8 +73,8 @@ func (h *history) removing(topic string, upTo uint64) int {
 	return len(h.trims) - 1
 }
 
-// removed says up to where a Delete can have removed events.
-func (h *history) removed(i int, upTo uint64) {
+// removedUpTo says up to where a Delete can have removed events.
+func (h *history) removedUpTo(i int, upTo uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trims[i].upTo = upTo
@@ -107,15 +107,37 @@ func (h *history) settled(publishers int) uint64 {
 func (h *history) last(s tailrace.Selector) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	removed := removals(h.trims)
 	var last uint64
 	for _, a := range h.acks {
-		if a.pos > last && s.Match(a.topic) && !slices.ContainsFunc(h.trims, func(r removal) bool {
-			return r.topic == a.topic && r.upTo >= a.pos
-		}) {
+		if a.pos > last && s.Match(a.topic) && !removed.before(a, h.clock+1) {
 			last = a.pos
 		}
 	}
 	return last
+}
+
+// removalIndex answers what was removed when: by topic, in order of their
+// beginning, each with the highest position of all up to it.
+type removalIndex map[string][]removal
+
+func removals(all []removal) removalIndex {
+	ix := removalIndex{}
+	for _, r := range all {
+		before := ix[r.topic]
+		if n := len(before); n > 0 {
+			r.upTo = max(r.upTo, before[n-1].upTo)
+		}
+		ix[r.topic] = append(before, r)
+	}
+	return ix
+}
+
+// before reports whether something that began before when can have removed a.
+func (ix removalIndex) before(a ack, when int) bool {
+	rs := ix[a.topic]
+	n, _ := slices.BinarySearchFunc(rs, when, func(r removal, when int) int { return cmp.Compare(r.began, when) })
+	return n > 0 && rs[n-1].upTo >= a.pos
 }
 
 // size says how much there is, to show that a run had something to see.
@@ -137,7 +159,7 @@ func (h *history) size() string {
 // check returns what of the promises was broken. final is all that can be read
 // of the log in the end.
 func (h *history) check(final []tailrace.Event) []error {
-	c := checker{history: h, errs: slices.Clone(h.notes)}
+	c := checker{history: h, removed: removals(h.trims), errs: slices.Clone(h.notes)}
 	c.acknowledgements()
 	c.final(final)
 	for reader, reads := range h.reads {
@@ -148,8 +170,9 @@ func (h *history) check(final []tailrace.Event) []error {
 
 type checker struct {
 	*history
-	events []ack // each stored event once, by position
-	errs   []error
+	removed removalIndex
+	events  []ack // each stored event once, by position
+	errs    []error
 }
 
 func (c *checker) wrong(format string, args ...any) {
@@ -189,7 +212,7 @@ func (c *checker) final(final []tailrace.Event) {
 		there[ev.Cursor.Pos] = true
 	}
 	for _, a := range c.events {
-		if !there[a.pos] && !c.removedBefore(a, c.clock+1) {
+		if !there[a.pos] && !c.removed.before(a, c.clock+1) {
 			c.wrong("%s %s at %d was acknowledged and is not in the log", a.topic, a.id, a.pos)
 		}
 	}
@@ -203,12 +226,6 @@ func (c *checker) known(who string, ev *tailrace.Event) {
 }
 
 func comparePos(a ack, pos uint64) int { return cmp.Compare(a.pos, pos) }
-
-func (c *checker) removedBefore(a ack, when int) bool {
-	return slices.ContainsFunc(c.trims, func(r removal) bool {
-		return r.topic == a.topic && r.upTo >= a.pos && r.began < when
-	})
-}
 
 // between returns the events with from < position <= to.
 func (c *checker) between(from, to uint64) []ack {
@@ -261,13 +278,13 @@ func (c *checker) reader(reader int, reads []reading) {
 // told reports whether one of a reader's resets speaks of the loss of a.
 func (c *checker) told(resets []reading, a ack) bool {
 	return slices.ContainsFunc(resets, func(r reading) bool {
-		return a.pos > r.at && concerns(r.reset, a.topic) && c.removedBefore(a, r.ended)
+		return a.pos > r.at && concerns(r.reset, a.topic) && c.removed.before(a, r.ended)
 	})
 }
 
 func (c *checker) justified(who string, r reading) {
 	for _, a := range c.between(r.at, ^uint64(0)) {
-		if r.sel.Match(a.topic) && concerns(r.reset, a.topic) && c.removedBefore(a, r.ended) {
+		if r.sel.Match(a.topic) && concerns(r.reset, a.topic) && c.removed.before(a, r.ended) {
 			return
 		}
 	}

@@ -116,13 +116,16 @@ func (o load) run(e *env, l tailrace.Log) []error {
 	}
 	publishers.Wait()
 
-	// All readers must come to the end by themselves.
-	deadline := time.Now().Add(e.wakeLimit)
+	// All readers must come to the end by themselves, however slowly.
 	for i, p := range progress {
 		s := readerSelector(i)
-		for last := h.last(s); p.Load() < last; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				h.note("reader %d of %+v waits at %d, but %d is there: a wake is lost", i, s, p.Load(), last)
+		last, at, since := h.last(s), uint64(0), time.Now()
+		for ; p.Load() < last; time.Sleep(time.Millisecond) {
+			if now := p.Load(); now > at {
+				at, since = now, time.Now()
+			}
+			if time.Since(since) > e.wakeLimit {
+				h.note("reader %d of %+v waits at %d, but %d is there: a wake is lost", i, s, at, last)
 				break
 			}
 		}
@@ -210,7 +213,7 @@ func (o load) trim(ctx context.Context, l tailrace.Log, h *history, r *rand.Rand
 			return err
 		}
 		p, err := l.Read(ctx, tailrace.Query{Head: true})
-		h.removed(i, p.Next.Pos)
+		h.removedUpTo(i, p.Next.Pos)
 		return err
 	}
 	upTo := h.settled(o.publishers + 1)

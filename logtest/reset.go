@@ -258,9 +258,9 @@ func idleTests() []test {
 				rs := e.append(events...)
 				switch i % 4 {
 				case 1:
-					e.trim(fmt.Sprint("foreign/", i%50), rs[len(rs)/2].Cursor)
+					e.trim(fmt.Sprint("foreign/", i/2%50), rs[len(rs)/2].Cursor)
 				case 3:
-					e.delete(fmt.Sprint("foreign/", i%50))
+					e.delete(fmt.Sprint("foreign/", i/2%50))
 				}
 			}
 			if e.config.Durable {
