@@ -26,12 +26,13 @@ const startTime = 60 * time.Second
 // server is tailrace serve --dev as a child process. A restart keeps its
 // address and its directory.
 type server struct {
-	t    testing.TB
-	path string // of the binary
-	args []string
-	env  []string // besides that of the test
-	addr string   // host:port; port 0 before the first start
-	dir  string
+	t      testing.TB
+	path   string // of the binary
+	scheme string
+	args   []string
+	env    []string // besides that of the test
+	addr   string   // host:port; port 0 before the first start
+	dir    string
 
 	cmd    *exec.Cmd
 	stderr *output
@@ -41,7 +42,7 @@ type server struct {
 
 // newServer returns a server that has not started. More flags may be given.
 func newServer(t testing.TB, flags ...string) *server {
-	s := &server{t: t, path: binary(t), addr: loopback() + ":0", dir: t.TempDir()}
+	s := &server{t: t, path: binary(t), scheme: "http", addr: loopback() + ":0", dir: t.TempDir()}
 	s.args = append([]string{"--log.min_free=64MiB"}, flags...)
 	t.Cleanup(func() {
 		s.kill()
@@ -72,7 +73,7 @@ func loopback() string {
 }
 
 // url returns the URL of a path.
-func (s *server) url(path string) string { return "http://" + s.addr + path }
+func (s *server) url(path string) string { return s.scheme + "://" + s.addr + path }
 
 // start runs the process and waits until it listens.
 func (s *server) start() {
@@ -102,7 +103,7 @@ func (s *server) spawn() {
 	}()
 }
 
-var welcome = regexp.MustCompile(`is at http://([0-9.:]+)/`)
+var welcome = regexp.MustCompile(`is at https?://([0-9.:]+)/`)
 
 // await waits until the process listens, and learns its port.
 func (s *server) await() error {
