@@ -179,6 +179,9 @@ func Open(dir string, opts *Options) (_ *Log, err error) {
 	}
 	l.disk = newDisk(l)
 	if l.db, err = pebble.Open(l.fs.PathJoin(dir, "data"), l.storeOptions()); err != nil {
+		if pebble.IsCorruptionError(err) {
+			return nil, fmt.Errorf("pebblelog: open %s: the store is damaged, put a backup back: %w", dir, err)
+		}
 		return nil, fmt.Errorf("pebblelog: open %s: %w", dir, err)
 	}
 	c := newCommitter(l)
@@ -231,7 +234,7 @@ func (l *Log) storeOptions() *pebble.Options {
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
-	o.EventListener = l.metrics.listen()
+	o.EventListener = l.listen()
 	return o
 }
 

@@ -26,7 +26,7 @@ type Metrics struct {
 	FreeBytes int64 // of the file system
 	Full      bool  // Append gives ErrFull
 	Stopped   bool  // the log stopped by itself
-	Damaged   bool  // damage was found when the log was opened
+	Damaged   bool  // damage was found
 	WALs      uint64
 	Stalls    uint64 // times the store held writes up
 }
@@ -79,8 +79,14 @@ func (m *metrics) sweep(d time.Duration) {
 }
 
 // listen counts what the store says of itself.
-func (m *metrics) listen() *pebble.EventListener {
+func (l *Log) listen() *pebble.EventListener {
+	m := &l.metrics
 	return &pebble.EventListener{
+		// Who reads a damaged table gets an error; that is no reason to end the process.
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			m.damaged.Store(true)
+			l.log.Error("the store is damaged: put a backup back", "dir", l.dir, "file", i.Path, "err", i.Details)
+		},
 		WALCreated:      func(pebble.WALCreateInfo) { m.wals.Add(1) },
 		WriteStallBegin: func(pebble.WriteStallBeginInfo) { m.stalls.Add(1) },
 	}
