@@ -286,9 +286,10 @@ func TestStalledBodyTimesOutOverHTTP2(t *testing.T) {
 // A deadline that outlives the body looks like the client's leaving and would
 // cut the answer.
 func TestBodyDeadlineIsClearedAfterTheBody(t *testing.T) {
+	t.Parallel()
 	times := defaultPublishTimes
-	times.body = 100 * time.Millisecond
-	slow := &faultLog{Log: NewMemoryLog(nil), delay: 400 * time.Millisecond}
+	times.body = 500 * time.Millisecond
+	slow := &faultLog{Log: NewMemoryLog(nil), delay: time.Second}
 	s := newPublishServer(t, &Options{Log: slow}, times, false)
 	s.post("/v1/topics/demo", "hello").expect(200, "")
 	s.post("/v1/topics/demo", "hello").expect(200, "")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -169,17 +170,13 @@ func TestBlocksArePublishedAsTheyArrive(t *testing.T) {
 }
 
 func TestSilentUploadIsEnded(t *testing.T) {
+	t.Parallel()
 	times := defaultPublishTimes
-	times.idle = 300 * time.Millisecond
+	times.idle = time.Second
 	for _, headers := range []string{"", "Accept: application/x-ndjson\r\n"} {
 		s := newPublishServer(t, nil, times, false)
-		w, r, _ := startUpload(t, s, "/v1/topics/demo", headers)
-		// Comments count: the upload outlives its idle time by far.
-		for range 10 {
-			io.WriteString(w, ":\n")
-			time.Sleep(times.idle / 6)
-		}
-		io.WriteString(w, "id: 9\ndata: 1\n\ndata: 2")
+		_, r := rawConn(t, s, "POST /v1/topics/demo HTTP/1.1\r\nHost: x\r\nContent-Type: text/event-stream\r\nContent-Length: 1000\r\n"+
+			headers+"\r\nid: 9\ndata: 1\n\ndata: 2")
 		resp, text := readAnswer(t, r)
 		if headers == "" && (resp.StatusCode != 408 || !resp.Close) {
 			t.Errorf("got %s close=%v", resp.Status, resp.Close)
@@ -194,14 +191,43 @@ func TestSilentUploadIsEnded(t *testing.T) {
 }
 
 func TestSilentUploadIsEndedOverHTTP2(t *testing.T) {
+	t.Parallel()
 	times := defaultPublishTimes
-	times.idle = 100 * time.Millisecond
+	times.idle = time.Second
 	s := newPublishServer(t, nil, times, true)
 	r, w := io.Pipe()
 	defer w.Close()
 	go io.WriteString(w, "data: 1\n\n")
 	if a := s.do("POST", "/v1/topics/demo", r, eventStream).expect(408, "upload-idle"); a.json["accepted"] != 1.0 {
 		t.Errorf("got %s", a.text)
+	}
+}
+
+// deadlines is a ResponseWriter that notes how far off each read deadline is.
+type deadlines struct {
+	http.ResponseWriter
+	set []time.Duration // -1 is none
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	if t.IsZero() {
+		d.set = append(d.set, -1)
+	} else {
+		d.set = append(d.set, time.Until(t).Round(time.Minute))
+	}
+	return nil
+}
+
+// Any byte starts the idle time anew, also that of a comment, and the end of
+// the body ends it.
+func TestEachReadOfAnUploadHasItsDeadline(t *testing.T) {
+	d := &deadlines{}
+	body := &uploadBody{ctx: t.Context(), rc: http.NewResponseController(d), body: &chunks{":\n", ":\n", "data: 1\n\n"}, idle: time.Hour}
+	if _, err := io.ReadAll(body); err != nil {
+		t.Fatal(err)
+	}
+	if want := []time.Duration{time.Hour, time.Hour, time.Hour, time.Hour, -1}; !slices.Equal(d.set, want) {
+		t.Errorf("deadlines %v, want %v", d.set, want)
 	}
 }
 
@@ -373,6 +399,7 @@ func TestClientThatReadsNoAcksDoesNotHoldUpItsUpload(t *testing.T) {
 }
 
 func TestDrainEndsAnUpload(t *testing.T) {
+	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		s := newPublishServer(t, nil, defaultPublishTimes, http2)
 		r, w := io.Pipe()
@@ -394,8 +421,8 @@ func TestDrainEndsAnUpload(t *testing.T) {
 func TestRefusedUploadDoesNotWaitForTheRest(t *testing.T) {
 	s := newPublishServer(t, nil, defaultPublishTimes, false)
 	for _, path := range []string{"/v1/topics/demo?colour=1", "/v1/topics/demo"} {
-		w, r, _ := startUpload(t, s, path, "")
-		io.WriteString(w, "event: tailrace.gap\ndata: {}\n\n") // and then silence
+		_, r := rawConn(t, s, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"+
+			"23\r\nevent: tailrace.gap\ndata: {}     \n\n\r\n") // and then silence
 		resp, text := readAnswer(t, r)
 		if resp.StatusCode < 400 || !resp.Close {
 			t.Errorf("got %s close=%v %s", resp.Status, resp.Close, text)
