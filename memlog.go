@@ -20,12 +20,12 @@ const (
 // MemoryOptions are the settings of a memory log.
 type MemoryOptions struct {
 	// MaxBytes bounds what all events and topics take, their bookkeeping
-	// (some 224 bytes an event, 64 for its id and its
-	// key each, 320 a topic) included. Beyond it the oldest
-	// events of the log go first; when records of topics that hold no events
-	// take more than half, the oldest of those go too, and with them what the
-	// log knows of that topic's past (whether it was closed, and until where
-	// it was trimmed: older cursors are reset). Default 256 MiB.
+	// included: some 224 bytes an event, 64 for its id and its key each, 320 a
+	// topic. Beyond it the oldest events of the log go first, however young.
+	// When the records of topics take more than half, those of topics without
+	// events go too, and with them what the log knows of a topic's past:
+	// whether it was closed, and until where it was trimmed, so that old
+	// cursors of it are reset. Default 256 MiB.
 	MaxBytes int64
 
 	// Rules give topics their policies. NewMemoryLog takes them as they are;
