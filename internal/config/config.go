@@ -19,7 +19,7 @@ type Config struct {
 	Listen    Listen    `config:"listen"`
 	Log       Log       `config:"log"`
 	CORS      CORS      `config:"cors"`
-	Policies  []Policy  `config:"policies" help:"policies of topics, a YAML list; the first whose pattern matches wins"`
+	Policies  []Policy  `config:"policies" help:"policies of topics, the first whose pattern matches wins; a YAML list of"`
 	Stream    Stream    `config:"stream"`
 	Memory    Buffers   `config:"memory"`
 	Drain     Drain     `config:"drain"`

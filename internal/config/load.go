@@ -77,6 +77,13 @@ func (c *Config) Keys() []Key {
 		if oneof := f.tag.Get("oneof"); oneof != "" {
 			help += " (" + strings.ReplaceAll(oneof, " ", ", ") + ")"
 		}
+		if f.value.Type() == policiesType {
+			var members []string
+			for _, m := range fields(reflect.ValueOf(&Policy{}).Elem(), "") {
+				members = append(members, m.key)
+			}
+			help += " {" + strings.Join(members, ", ") + "}"
+		}
 		origin, ok := c.origins[f.key]
 		if !ok {
 			origin = Origin{Source: "default"}
