@@ -251,6 +251,24 @@ func TestMemoryLogBeginsAnEpoch(t *testing.T) {
 	}
 }
 
+func TestMemoryLogWakesOutsideItsLocks(t *testing.T) {
+	l := memoryLog(t, nil)
+	var read int
+	var stop func()
+	stop, err := l.Watch(tailrace.Selector{}, func() {
+		read = len(mustRead(t, l, tailrace.Query{}).Events)
+		stop()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, tailrace.Event{Topic: "a"})
+	mustAppend(t, l, tailrace.Event{Topic: "a"})
+	if read != 1 {
+		t.Errorf("the wake read %d events, want the 1 of its append and no second wake", read)
+	}
+}
+
 func TestMemoryLogAllocations(t *testing.T) {
 	l := memoryLog(t, nil)
 	ctx := context.Background()

@@ -188,6 +188,9 @@ func nameTests() []test {
 			e.put("a", "1")
 			e.trim("a", tailrace.Cursor{})
 			e.trim("none", e.head())
+			foreign := e.head()
+			foreign.Epoch ^= 1
+			e.trim("a", foreign)
 			e.wantData(tailrace.Query{After: p.Next}, "1")
 		}},
 		{name: "a stopped log says so", check: func(e *env) {
