@@ -273,15 +273,30 @@ func TestPageOfState(t *testing.T) {
 	s.do("GET", "/v1/topics/many?format=json&snapshot=1", nil).expect(413, "too-large")
 }
 
+// watched is a log that tells when a selection is watched.
+type watched struct {
+	Log
+	begun chan struct{}
+}
+
+func (l *watched) Watch(s Selector, wake func()) (stop func(), err error) {
+	stop, err = l.Log.Watch(s, wake)
+	if !s.IsZero() { // the hub watches everything
+		l.begun <- struct{}{}
+	}
+	return stop, err
+}
+
 func TestWaitAnswersAtTheFirstEvent(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		s := newPublishServer(t, nil, defaultPublishTimes, http2)
+		log := &watched{Log: NewMemoryLog(nil), begun: make(chan struct{})}
+		s := newPublishServer(t, &Options{Log: log}, defaultPublishTimes, http2)
 		s.publish(numbered("demo", 1)...)
 		go func() {
+			<-log.begun
 			// Neither another topic nor another type ends the wait.
-			time.Sleep(20 * time.Millisecond)
 			s.hub.Publish(context.Background(), Event{Topic: "other"}, Event{Topic: "demo", Type: "b"})
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 			s.hub.Publish(context.Background(), Event{Topic: "demo", Type: "a", Data: []byte("x")})
 		}()
 		p, a := s.page("/v1/topics/demo?from=new&event=a&wait=60s")

@@ -67,8 +67,9 @@ type Upload struct {
 //
 // It returns at the end of r with a nil error. Any error, ErrUpstreamGap among
 // them, ends the upload, and Upload says what is stored: with an error that is
-// neither this package's nor the reader's, the events that follow may be too. When ctx ends, PublishStream returns its cause before the next read;
-// it cannot interrupt one.
+// neither this package's nor the reader's, the events that follow may be too.
+// When ctx ends, PublishStream returns its cause before the next read; it
+// cannot interrupt one.
 func (h *Hub) PublishStream(ctx context.Context, topic string, r io.Reader, opts *UploadOptions) (Upload, error) {
 	if opts == nil {
 		opts = &UploadOptions{}
