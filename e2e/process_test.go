@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -171,15 +172,22 @@ func (s *server) check() {
 // alive fails the test unless the server runs and is ready.
 func (s *server) alive() {
 	s.t.Helper()
-	resp, err := http.Get(s.url("/readyz"))
+	s.answers("/livez", http.StatusOK)
+	s.answers("/readyz", http.StatusOK)
+	s.check()
+}
+
+// answers fails the test unless a path answers with a status.
+func (s *server) answers(path string, want int) {
+	s.t.Helper()
+	resp, err := http.Get(s.url(path))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		s.t.Fatalf("/readyz: %s", resp.Status)
+	if resp.StatusCode != want {
+		s.t.Fatalf("%s: %s, want %d", path, resp.Status, want)
 	}
-	s.check()
 }
 
 // command prepares a child that dies with this process and has none of the
@@ -234,4 +242,18 @@ func (o *output) String() string {
 func (o *output) tail(n int) string {
 	text := o.String()
 	return text[max(0, len(text)-n):]
+}
+
+// problemOf reads the name of the problem that an answer is.
+func problemOf(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p struct{ Type string }
+	if err := json.Unmarshal(body, &p); err != nil || resp.Header.Get("Content-Type") != "application/problem+json" {
+		t.Fatalf("%s of type %q is no problem: %s", resp.Status, resp.Header.Get("Content-Type"), body)
+	}
+	return strings.TrimPrefix(p.Type, "/docs/problems/")
 }
