@@ -30,7 +30,7 @@ type load struct {
 func loads() []load {
 	return []load{
 		{"one event at a time to 1,000", []string{"-d", "3s"}, "flush", 1.0},
-		{"500 events/s to 1,000", []string{"-rate", "500", "-c", "16", "-d", "4s"}, "floor", 0.6},
+		{"500 events/s to 1,000", []string{"-rate", "500", "-c", "16", "-d", "2s", "-warmup", "500ms"}, "floor", 0.6},
 	}
 }
 
@@ -134,7 +134,7 @@ func (r *loadReport) wrong() int64 {
 // run measures one server. Server and tool have a processor each where there
 // are two, so that neither takes the other's time.
 func (ld *load) run(ctx context.Context, l *lab, tool, addr string, server ...string) (*loadReport, error) {
-	args := append([]string{"fanout", "-n", "1000", "-addr", addr}, ld.flags...)
+	args := append([]string{"fanout", "-n", "1000", "-settle", "200ms", "-addr", addr}, ld.flags...)
 	if runtime.NumCPU() >= 2 {
 		args = append(args, "-pin", "0:1")
 	}
