@@ -32,6 +32,7 @@ type committer struct {
 	timer     *time.Timer
 
 	batch  *pebble.Batch
+	find   finder // of the store before the batch
 	calls  []*call
 	events []tailrace.Event // memory of the chunk that is being filled
 	start  int              // in events, of the batch being built
@@ -60,6 +61,7 @@ func newCommitter(l *Log) *committer {
 	c.timer = time.NewTimer(time.Hour)
 	c.timer.Stop()
 	c.batch = l.db.NewBatchWithSize(256 << 10)
+	c.find.db = l.db
 	return c
 }
 
@@ -103,6 +105,7 @@ func (c *committer) run() {
 
 // end answers those who wait and, if all is well, leaves a clean log behind.
 func (c *committer) end() {
+	c.find.close()
 	q := &c.l.queue
 	q.close()
 	rest, _ := q.take(c.calls)
@@ -154,6 +157,9 @@ func (c *committer) flush() error {
 // it could not write, and would then report success.
 func (c *committer) apply(b *pebble.Batch, sync bool) error {
 	c.l.metrics.commits.Add(1)
+	if err := c.find.close(); err != nil {
+		return err
+	}
 	if !sync || c.l.opts.noSync {
 		if err := c.l.db.Apply(b, pebble.NoSync); err != nil {
 			return err
@@ -182,7 +188,9 @@ func (c *committer) commit() error {
 	if len(c.calls) == 1 && c.calls[0].do != nil {
 		return c.run1(c.calls[0])
 	}
-	c.begin()
+	if err := c.begin(); err != nil {
+		return err
+	}
 	c.takeEvents()
 	for _, w := range c.calls {
 		if err := c.store(w); err != nil {
@@ -224,7 +232,10 @@ func (e *fatalError) Error() string { return e.err.Error() }
 func (e *fatalError) Unwrap() error { return e.err }
 
 // begin starts a batch.
-func (c *committer) begin() {
+func (c *committer) begin() error {
+	if err := c.find.close(); err != nil {
+		return err
+	}
 	c.cache.turn()
 	c.batch.Reset()
 	clear(c.ids)
@@ -232,6 +243,7 @@ func (c *committer) begin() {
 	c.start, c.first, c.bytes = len(c.events), c.last+1, 0
 	c.topics, c.wakes = c.topics[:0], c.wakes[:0]
 	c.sync, c.lossy = false, false
+	return nil
 }
 
 // takeEvents copies the events of the calls behind those of the chunk, so that callers may go.
@@ -381,16 +393,13 @@ func (c *committer) topic(name string) (*topic, error) {
 	if t == nil {
 		t = &topic{name: name}
 		c.key = topicKey(c.key[:0], name)
-		v, closer, err := c.l.db.Get(c.key)
-		switch {
-		case err == nil:
+		v, ok, err := c.find.get(c.key)
+		if err == nil && ok {
 			t.row, err = parseRow(v)
 			t.stored = true
-			if err := errors.Join(err, closer.Close()); err != nil {
-				return nil, fmt.Errorf("topic %q: %w", name, err)
-			}
-		case !errors.Is(err, pebble.ErrNotFound):
-			return nil, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("topic %q: %w", name, err)
 		}
 		c.cache.put(t)
 	}
@@ -408,7 +417,7 @@ func (c *committer) position(t *topic, id string) (uint64, error) {
 	var p uint64
 	if t.is(rowIDs) {
 		var err error
-		if p, err = lookupID(c.l.db, &t.row, id); err != nil {
+		if p, err = lookupID(&c.find, &t.row, id); err != nil {
 			return 0, err
 		}
 	}

@@ -181,9 +181,9 @@ func (d *disk) planOldest(bytes int64) (plans []planned, freed int64, err error)
 		return nil, 0, err
 	}
 	defer done()
-	snap := l.db.NewSnapshot()
-	defer snap.Close()
-	r := &read{l: l, snap: snap, view: l.tail.visible(), match: matcher{all: true}}
+	sv := l.newView()
+	defer sv.close()
+	r := &read{l: l, storeView: sv, view: l.tail.visible(), match: matcher{all: true}}
 	w, err := r.openWalk()
 	if err != nil {
 		return nil, 0, err
@@ -227,11 +227,11 @@ func (d *disk) planOldest(bytes int64) (plans []planned, freed int64, err error)
 		return nil, 0, err
 	}
 	for name, pos := range upTo {
-		row, _, err := readRow(snap, name)
+		row, _, err := readRow(&sv.find, name)
 		if err != nil {
 			return nil, 0, err
 		}
-		p, err := plan(snap, name, row, cut{upTo: pos}, l.rules.Load().list.Policy(name).KeepLatest)
+		p, err := plan(sv, name, row, cut{upTo: pos}, l.rules.Load().list.Policy(name).KeepLatest)
 		if err != nil {
 			return nil, 0, err
 		}

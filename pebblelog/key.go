@@ -1,6 +1,10 @@
 package pebblelog
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+)
 
 // Keys. The first byte is the kind; integers are big-endian. T is a topic's number, given in
 // order of creation so that new topics append to the store; P is a position.
@@ -29,6 +33,21 @@ const (
 )
 
 const eventKeyLen = 17
+
+// comparer orders keys by their bytes. Only kinds of which keys are looked up that may not be
+// there get into the filters of the tables whole; events and the like are found by iterating,
+// and leave one entry for all.
+var comparer = func() *pebble.Comparer {
+	c := *pebble.DefaultComparer
+	c.Name = "tailrace"
+	c.Split = func(k []byte) int {
+		if len(k) > 0 && (k[0] == kindTopic || k[0] == kindID || k[0] == kindKey) {
+			return len(k)
+		}
+		return min(1, len(k))
+	}
+	return &c
+}()
 
 func topicKey(b []byte, name string) []byte { return append(append(b, kindTopic), name...) }
 

@@ -125,15 +125,8 @@ func (r *read) topicOf(t, p uint64, rec []byte) (v topicView, err error) {
 	name, ok := r.l.names.get(t)
 	if !ok {
 		if len(rec) == 0 {
-			b, closer, err := r.snap.Get(eventKey(nil, t, p))
-			if errors.Is(err, pebble.ErrNotFound) {
-				return v, nil
-			}
-			if err != nil {
-				return v, err
-			}
-			rec = slices.Clone(b)
-			if err := closer.Close(); err != nil {
+			var there bool
+			if rec, there, err = r.find.get(eventKey(nil, t, p)); err != nil || !there {
 				return v, err
 			}
 		}
@@ -146,7 +139,7 @@ func (r *read) topicOf(t, p uint64, rec []byte) (v topicView, err error) {
 	}
 	v.name, v.selected = name, r.match.match(name)
 	if v.selected {
-		row, ok, err := readRow(r.snap, name)
+		row, ok, err := readRow(&r.find, name)
 		if err != nil {
 			return v, err
 		}
@@ -160,23 +153,14 @@ func (r *read) topicOf(t, p uint64, rec []byte) (v topicView, err error) {
 // takeState adds the newest event of a key, which is in rec or under its own key.
 func (r *read) takeState(t, p uint64, rec []byte) (full bool, err error) {
 	if len(rec) == 0 {
-		v, closer, err := r.snap.Get(eventKey(nil, t, p))
-		if errors.Is(err, pebble.ErrNotFound) {
-			return false, nil
-		}
-		if err != nil {
+		var there bool
+		if rec, there, err = r.find.get(eventKey(nil, t, p)); err != nil || !there {
 			return false, err
 		}
-		defer closer.Close()
-		rec = v
 	}
 	e, err := parseRecord(rec)
 	if err != nil {
 		return false, err
 	}
-	if r.isFull(len(e.data)) {
-		return true, nil
-	}
-	r.take(r.dec.event(&e, r.epochs.cursor(p)))
-	return false, nil
+	return !r.takeRecord(&e, p), nil
 }

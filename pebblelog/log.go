@@ -30,10 +30,13 @@ const (
 // Sizes of the store. Together they bound what the log keeps in memory.
 const (
 	memTableSize = 16 << 20
-	blockCache   = 32 << 20
+	blockCache   = 64 << 20 // memtables count: two of them are full when the disk is slow
 	maxOpenFiles = 512
 	topicsCached = 32768
 	bloomBits    = 10
+
+	blockSize      = 8 << 10
+	indexBlockSize = 64 << 10
 )
 
 // storeFormat is pinned: raising it makes a directory unreadable for older versions. This one
@@ -220,19 +223,20 @@ func (l *Log) setDefaults() {
 
 func (l *Log) storeOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                    l.disk.fs,
-		CacheSize:             blockCache,
-		MemTableSize:          memTableSize,
-		MaxOpenFiles:          maxOpenFiles,
-		FormatMajorVersion:    storeFormat,
-		Logger:                &storeLogger{l: l},
-		L0CompactionThreshold: 2,
+		FS:                 l.disk.fs,
+		Comparer:           comparer,
+		CacheSize:          blockCache,
+		MemTableSize:       memTableSize,
+		MaxOpenFiles:       maxOpenFiles,
+		FormatMajorVersion: storeFormat,
+		Logger:             &storeLogger{l: l},
 	}
 	if n := l.opts.memTable; n > 0 {
 		o.MemTableSize = n
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+		o.Levels[i].BlockSize, o.Levels[i].IndexBlockSize = blockSize, indexBlockSize
 	}
 	o.EventListener = l.listen()
 	return o

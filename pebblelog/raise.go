@@ -119,23 +119,23 @@ func (l *Log) planTopic(name string, all bool, what func(row) cut) (*planned, er
 		return nil, err
 	}
 	defer done()
-	snap := l.db.NewSnapshot()
-	defer snap.Close()
-	r, ok, err := readRow(snap, name)
+	v := l.newView()
+	defer v.close()
+	r, ok, err := readRow(&v.find, name)
 	if err != nil || !ok {
 		return nil, err
 	}
-	p, err := plan(snap, name, r, what(r), !all && l.rules.Load().list.Policy(name).KeepLatest)
+	p, err := plan(v, name, r, what(r), !all && l.rules.Load().list.Policy(name).KeepLatest)
 	return &p, err
 }
 
 // plan works out a cut.
-func plan(snap *pebble.Snapshot, name string, r row, what cut, keepLatest bool) (p planned, err error) {
+func plan(view *storeView, name string, r row, what cut, keepLatest bool) (p planned, err error) {
 	p = planned{name: name, row: r, upTo: r.floor}
 	if r.count == 0 {
 		return p, nil
 	}
-	it, err := snap.NewIter(&pebble.IterOptions{
+	it, err := view.snap.NewIter(&pebble.IterOptions{
 		LowerBound: eventKey(nil, r.t, r.floor+1), UpperBound: eventKey(nil, r.t, maxPos),
 	})
 	if err != nil {
@@ -172,7 +172,7 @@ func plan(snap *pebble.Snapshot, name string, r row, what cut, keepLatest bool) 
 		newest, whole := false, false
 		if len(rec.key) > 0 {
 			var q uint64
-			if q, whole, err = lookupState(snap, r.t, string(rec.key)); err != nil {
+			if q, whole, err = lookupState(&view.find, r.t, string(rec.key)); err != nil {
 				return p, err
 			}
 			newest = q == pos
@@ -195,7 +195,9 @@ func plan(snap *pebble.Snapshot, name string, r row, what cut, keepLatest bool) 
 // floors that it raises. Plans are best in the order of topic numbers: neighbours that go whole
 // then become one range.
 func (c *committer) raise(plans []planned) error {
-	c.begin()
+	if err := c.begin(); err != nil {
+		return fatal(err)
+	}
 	c.last++
 	w, before := raising{c: c, stamp: c.last}, c.totals
 	for i := range plans {
@@ -364,7 +366,7 @@ func (c *committer) dropKept(t *topic) error {
 // dropKey removes a key whose newest event goes, or keeps that with the key; unless a newer
 // one came since.
 func (c *committer) dropKey(t *topic, g gone) error {
-	p, _, err := lookupState(c.l.db, t.t, g.key)
+	p, _, err := lookupState(&c.find, t.t, g.key)
 	if err != nil || p != g.pos {
 		return err
 	}

@@ -2,6 +2,7 @@ package pebblelog
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -25,6 +26,8 @@ const (
 // may be ahead of what is visible: events stop at view.head, and a floor that is not visible yet
 // is told like any other, since what it removed is not there any more.
 type read struct {
+	*storeView // nil while the tail serves
+
 	l      *Log
 	ctx    context.Context
 	q      *tailrace.Query
@@ -32,8 +35,7 @@ type read struct {
 	exact  bool
 	epochs epochs
 	view   view
-	snap   *pebble.Snapshot // nil while the tail serves
-	rows   []row            // with snap, of an exact selection; t is 0 where there is none
+	rows   []row // from the store, of an exact selection; t is 0 where there is none
 
 	pos    uint64 // all up to here is examined
 	limit  int
@@ -137,7 +139,9 @@ func (r *read) fromTail() (page tailrace.Page, ok bool, err error) {
 	more := r.takeChunks(chunks, hidden)
 	page = tailrace.Page{Events: r.events, Next: r.epochs.next(r.pos), Told: r.view.stamp, More: more}
 	if r.exact && !more {
-		page.Ended, err = r.ended(l.db)
+		f := finder{db: l.db}
+		page.Ended, err = r.ended(&f)
+		err = errors.Join(err, f.close())
 	}
 	return page, true, err
 }
@@ -193,13 +197,13 @@ func (r *read) take(e tailrace.Event) {
 func (r *read) fromStore() (page tailrace.Page, err error) {
 	l, q := r.l, r.q
 	r.view = l.tail.visible()
-	r.snap = l.db.NewSnapshot()
-	defer r.snap.Close()
+	r.storeView = l.newView()
+	defer r.close()
 	r.epochs = *l.epochs.Load()
 	if r.exact {
 		r.rows = make([]row, len(q.Select.Topics))
 		for i, name := range q.Select.Topics {
-			if r.rows[i], _, err = readRow(r.snap, name); err != nil {
+			if r.rows[i], _, err = readRow(&r.find, name); err != nil {
 				return page, err
 			}
 		}
@@ -223,7 +227,7 @@ func (r *read) fromStore() (page tailrace.Page, err error) {
 	}
 	page.Events, page.Next, page.More = r.events, r.epochs.next(r.pos), more
 	if r.exact && !more {
-		page.Ended, err = r.ended(r.snap)
+		page.Ended, err = r.ended(&r.find)
 	}
 	return page, err
 }
@@ -331,7 +335,7 @@ func (r *read) loss() (*loss, error) {
 	if r.l.raised.Load() <= known {
 		return nil, nil
 	}
-	folded, err := readFolded(r.snap)
+	folded, err := readFolded(&r.find)
 	if err != nil {
 		return nil, err
 	}
@@ -386,14 +390,14 @@ func (r *read) lossOfPattern(s *loss, known uint64) error {
 }
 
 // ended reports whether all topics of an exact selection are closed and read to the end.
-func (r *read) ended(db pebble.Reader) (bool, error) {
+func (r *read) ended(f *finder) (bool, error) {
 	for i, name := range r.q.Select.Topics {
 		var w row
 		if r.rows != nil {
 			w = r.rows[i]
 		} else {
 			var err error
-			if w, _, err = readRow(db, name); err != nil {
+			if w, _, err = readRow(f, name); err != nil {
 				return false, err
 			}
 		}
@@ -490,7 +494,7 @@ func (r *read) findID(id string) (lowest uint64, err error) {
 	if r.exact {
 		for i := range r.rows {
 			if w := &r.rows[i]; w.is(rowIDs) && !w.is(rowGone) {
-				p, err := lookupID(r.snap, w, id)
+				p, err := lookupID(&r.find, w, id)
 				if err != nil {
 					return 0, err
 				}
@@ -529,24 +533,17 @@ func (r *read) findID(id string) (lowest uint64, err error) {
 
 // holder is the name of the topic t, whose event p with the given key may be kept.
 func (r *read) holder(t, p uint64, key string) (name string, kept bool, err error) {
-	var buf [eventKeyLen]byte
-	v, closer, err := r.snap.Get(eventKey(buf[:0], t, p))
-	if err == pebble.ErrNotFound && key != "" {
-		if v, closer, err = r.snap.Get(stateKey(nil, t, key)); err == nil {
-			q, rec, err := parseState(v)
-			if err != nil || q != p || len(rec) == 0 {
-				return "", false, closeWith(closer, err)
-			}
-			v = rec
+	v, ok, err := r.find.get(eventKey(nil, t, p))
+	if err == nil && !ok && key != "" {
+		var q uint64
+		if v, ok, err = r.find.get(stateKey(nil, t, key)); ok {
+			q, v, err = parseState(v)
+			ok = q == p && len(v) > 0
 		}
 	}
-	if err == pebble.ErrNotFound {
-		return "", false, nil
-	}
-	if err != nil {
+	if !ok || err != nil {
 		return "", false, err
 	}
 	rec, err := parseRecord(v)
-	name = string(rec.topic)
-	return name, err == nil, closeWith(closer, err)
+	return string(rec.topic), err == nil, err
 }

@@ -126,7 +126,7 @@ func (c *committer) loadLast() error {
 }
 
 func (c *committer) loadFolded() error {
-	f, err := readFolded(c.l.db)
+	f, err := readFolded(&c.find)
 	if err != nil {
 		return err
 	}

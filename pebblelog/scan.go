@@ -3,7 +3,7 @@ package pebblelog
 import (
 	"encoding/binary"
 	"errors"
-	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,14 +139,23 @@ func (r *read) takeFrom(it *pebble.Iterator, pos uint64) (full bool, err error) 
 	if err != nil {
 		return false, err
 	}
+	return !r.takeRecord(&rec, pos), nil
+}
+
+// takeRecord adds an event to the page, unless that is full.
+func (r *read) takeRecord(rec *record, pos uint64) bool {
 	if r.isFull(len(rec.data)) {
-		return true, nil
+		return false
 	}
-	if r.events == nil {
-		r.events = make([]tailrace.Event, 0, min(r.limit, 64))
+	n := len(r.events)
+	if n == cap(r.events) {
+		r.events = slices.Grow(r.events, min(r.limit, max(16, 3*n)))
 	}
-	r.take(r.dec.event(&rec, r.epochs.cursor(pos)))
-	return false, nil
+	r.events = r.events[:n+1]
+	r.dec.event(&r.events[n], rec)
+	r.events[n].Cursor = r.epochs.cursor(pos)
+	r.bytes -= len(rec.data)
+	return true
 }
 
 // decoder makes events of records. It copies data into memory shared by the events of a page,
@@ -158,19 +167,17 @@ type decoder struct {
 
 const arenaSize = 32 << 10
 
-func (d *decoder) event(rec *record, c tailrace.Cursor) tailrace.Event {
+func (d *decoder) event(e *tailrace.Event, rec *record) {
 	if string(rec.topic) != d.topic {
 		d.topic = string(rec.topic)
 	}
 	if string(rec.typ) != d.typ {
 		d.typ = string(rec.typ)
 	}
-	return tailrace.Event{
-		Topic: d.topic, Type: d.typ, Key: string(rec.key), ID: string(rec.id),
-		Data: d.copy(rec.data), Retry: rec.retry,
-		Remove: rec.flags&recRemove != 0, Close: rec.flags&recClose != 0,
-		Cursor: c, Time: time.Unix(0, rec.time),
-	}
+	e.Topic, e.Type, e.Key, e.ID = d.topic, d.typ, string(rec.key), string(rec.id)
+	e.Data, e.Retry = d.copy(rec.data), rec.retry
+	e.Remove, e.Close = rec.flags&recRemove != 0, rec.flags&recClose != 0
+	e.Time = time.Unix(0, rec.time)
 }
 
 func (d *decoder) copy(b []byte) []byte {
@@ -410,5 +417,3 @@ func (c *nameCache) put(t uint64, name string) {
 	}
 	c.now[t] = name
 }
-
-func closeWith(c io.Closer, err error) error { return errors.Join(err, c.Close()) }

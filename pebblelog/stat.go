@@ -28,13 +28,13 @@ func (l *Log) Stat(ctx context.Context, topic string) (tailrace.Info, error) {
 		return tailrace.Info{}, err
 	}
 	info := tailrace.Info{Policy: l.rules.Load().list.Policy(topic)}
-	snap := l.db.NewSnapshot()
-	defer snap.Close()
-	w, ok, err := readRow(snap, topic)
+	sv := l.newView()
+	defer sv.close()
+	w, ok, err := readRow(&sv.find, topic)
 	if err != nil || !ok || w.is(rowGone) || w.created > v.head {
 		return info, err
 	}
-	r := read{l: l, view: v, snap: snap}
+	r := read{l: l, view: v, storeView: sv}
 	if w.head > v.head {
 		if err := r.hide(&w); err != nil {
 			return info, err
@@ -50,8 +50,8 @@ func (l *Log) Stat(ctx context.Context, topic string) (tailrace.Info, error) {
 
 // statLog describes the whole log.
 func (l *Log) statLog(v view, es *epochs) (tailrace.Info, error) {
-	r := read{l: l, view: v, snap: l.db.NewSnapshot()}
-	defer r.snap.Close()
+	r := read{l: l, view: v, storeView: l.newView()}
+	defer r.close()
 	k, b, err := lastOfKind(r.snap, kindBatch)
 	if err != nil {
 		return tailrace.Info{}, err

@@ -2,7 +2,6 @@ package pebblelog
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -35,29 +34,22 @@ func parseState(v []byte) (p uint64, rec []byte, err error) {
 }
 
 // lookupID is the position of the event with the own id that the topic of r keeps, or 0.
-func lookupID(db pebble.Reader, r *row, id string) (uint64, error) {
+func lookupID(f *finder, r *row, id string) (uint64, error) {
 	var buf [320]byte
-	v, closer, err := db.Get(idKey(buf[:0], id, r.t))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, nil
-	}
-	if err != nil {
+	v, ok, err := f.get(idKey(buf[:0], id, r.t))
+	if !ok || err != nil {
 		return 0, err
 	}
 	d := reader{b: v}
 	p := d.uvarint()
-	key := string(d.b)
-	if err := errors.Join(d.err, closer.Close()); err != nil {
-		return 0, err
+	if d.err != nil || p > r.floor {
+		return p, d.err
 	}
-	if p > r.floor {
-		return p, nil
-	}
-	if key == "" {
+	if len(d.b) == 0 {
 		return 0, nil
 	}
 	// Below the floor it is there only as the newest event of its key.
-	q, whole, err := lookupState(db, r.t, key)
+	q, whole, err := lookupState(f, r.t, string(d.b))
 	if err != nil || q != p || !whole {
 		return 0, err
 	}
@@ -66,16 +58,14 @@ func lookupID(db pebble.Reader, r *row, id string) (uint64, error) {
 
 // lookupState is the position of the newest event of a key, or 0, and whether it is stored
 // with the key.
-func lookupState(db pebble.Reader, t uint64, key string) (p uint64, whole bool, err error) {
-	v, closer, err := db.Get(stateKey(nil, t, key))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, false, nil
-	}
-	if err != nil {
+func lookupState(f *finder, t uint64, key string) (p uint64, whole bool, err error) {
+	var buf [320]byte
+	v, ok, err := f.get(stateKey(buf[:0], t, key))
+	if !ok || err != nil {
 		return 0, false, err
 	}
 	p, rec, err := parseState(v)
-	return p, len(rec) > 0, errors.Join(err, closer.Close())
+	return p, len(rec) > 0, err
 }
 
 // keepsState reports whether the event at p is stored with its key in topic t. It is asked only
@@ -105,30 +95,24 @@ func appendFolded(b []byte, f floor) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(b, f.pos), f.stamp)
 }
 
-func readFolded(db pebble.Reader) (f floor, err error) {
-	v, closer, err := db.Get([]byte{kindFolded})
-	if errors.Is(err, pebble.ErrNotFound) {
-		return f, nil
-	}
-	if err != nil {
-		return f, err
+func readFolded(f *finder) (x floor, err error) {
+	v, ok, err := f.get([]byte{kindFolded})
+	if !ok || err != nil {
+		return x, err
 	}
 	d := reader{b: v}
-	f = floor{d.uvarint(), d.uvarint()}
-	return f, errors.Join(d.err, closer.Close())
+	x = floor{d.uvarint(), d.uvarint()}
+	return x, d.err
 }
 
 // readRow is the row of the topic called name; ok is false if there is none.
-func readRow(db pebble.Reader, name string) (r row, ok bool, err error) {
-	v, closer, err := db.Get(topicKey(make([]byte, 0, 1+tailrace.MaxTopic), name))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return r, false, nil
-	}
-	if err != nil {
+func readRow(f *finder, name string) (r row, ok bool, err error) {
+	v, ok, err := f.get(topicKey(make([]byte, 0, 1+tailrace.MaxTopic), name))
+	if !ok || err != nil {
 		return r, false, err
 	}
 	r, err = parseRow(v)
-	return r, true, errors.Join(err, closer.Close())
+	return r, true, err
 }
 
 // appendFloor is the value of a raise: the floor, whether it was a delete, and the name.

@@ -145,9 +145,9 @@ func (l *Log) planDue(now time.Time) (plans []planned, stray [][]byte, err error
 		return nil, nil, err
 	}
 	defer done()
-	snap := l.db.NewSnapshot()
-	defer snap.Close()
-	it, err := snap.NewIter(&pebble.IterOptions{
+	view := l.newView()
+	defer view.close()
+	it, err := view.snap.NewIter(&pebble.IterOptions{
 		LowerBound: dueKey(nil, l.sweeper.done, 0), UpperBound: dueKey(nil, uint64(max(0, now.Unix()))+1, 0),
 	})
 	if err != nil {
@@ -161,7 +161,7 @@ func (l *Log) planDue(now time.Time) (plans []planned, stray [][]byte, err error
 			return nil, nil, err
 		}
 		name := string(v)
-		r, ok, err := readRow(snap, name)
+		r, ok, err := readRow(&view.find, name)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -169,7 +169,7 @@ func (l *Log) planDue(now time.Time) (plans []planned, stray [][]byte, err error
 			stray = append(stray, append([]byte(nil), it.Key()...))
 			continue
 		}
-		p, err := l.planAge(snap, name, r, now)
+		p, err := l.planAge(view, name, r, now)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -185,7 +185,9 @@ func (l *Log) dropDue(ctx context.Context, keys [][]byte) error {
 		return nil
 	}
 	return l.command(ctx, func(c *committer) error {
-		c.begin()
+		if err := c.begin(); err != nil {
+			return fatal(err)
+		}
 		for _, k := range keys {
 			if err := c.batch.Delete(k, nil); err != nil {
 				return err
@@ -196,7 +198,7 @@ func (l *Log) dropDue(ctx context.Context, keys [][]byte) error {
 }
 
 // planAge plans what the passing of time asks of a topic.
-func (l *Log) planAge(snap *pebble.Snapshot, name string, r row, now time.Time) (planned, error) {
+func (l *Log) planAge(view *storeView, name string, r row, now time.Time) (planned, error) {
 	policy := l.rules.Load().list.Policy(name)
 	if r.is(rowGone) {
 		return planned{name: name, row: r, upTo: r.floor, fold: true}, nil
@@ -205,7 +207,7 @@ func (l *Log) planAge(snap *pebble.Snapshot, name string, r row, now time.Time) 
 	if policy.MaxAge > 0 {
 		what.before = now.Add(-policy.MaxAge).UnixNano()
 	}
-	p, err := plan(snap, name, r, what, policy.KeepLatest)
+	p, err := plan(view, name, r, what, policy.KeepLatest)
 	idle := policy.IdleDelete > 0 && now.Unix()-r.last >= int64(policy.IdleDelete/time.Second)
 	p.forget = idle && p.count == r.count
 	return p, err
@@ -243,7 +245,9 @@ func (l *Log) rescan(ctx context.Context) error {
 		return nil
 	}
 	return l.command(ctx, func(c *committer) error {
-		c.begin()
+		if err := c.begin(); err != nil {
+			return fatal(err)
+		}
 		if err := c.batch.Set([]byte{kindRules}, binary.LittleEndian.AppendUint64(nil, hash), nil); err != nil {
 			return err
 		}
@@ -260,15 +264,10 @@ func (l *Log) isScanned(hash uint64) (bool, error) {
 		return false, err
 	}
 	defer done()
-	v, closer, err := l.db.Get([]byte{kindRules})
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	same := len(v) == 8 && binary.LittleEndian.Uint64(v) == hash
-	return same, closer.Close()
+	f := finder{db: l.db}
+	defer f.close()
+	v, ok, err := f.get([]byte{kindRules})
+	return ok && len(v) == 8 && binary.LittleEndian.Uint64(v) == hash, err
 }
 
 // planRows plans for the topics behind the name after.
@@ -279,9 +278,9 @@ func (l *Log) planRows(after string) (plans []planned, next string, err error) {
 	}
 	defer done()
 	now := l.opts.Now()
-	snap := l.db.NewSnapshot()
-	defer snap.Close()
-	it, err := snap.NewIter(&pebble.IterOptions{
+	view := l.newView()
+	defer view.close()
+	it, err := view.snap.NewIter(&pebble.IterOptions{
 		LowerBound: append(topicKey(nil, after), 0), UpperBound: []byte{kindTopic + 1},
 	})
 	if err != nil {
@@ -306,7 +305,7 @@ func (l *Log) planRows(after string) (plans []planned, next string, err error) {
 		if r.is(rowGone) {
 			continue
 		}
-		p, err := l.planAge(snap, next, r, now)
+		p, err := l.planAge(view, next, r, now)
 		if err != nil {
 			return nil, "", err
 		}
@@ -329,7 +328,9 @@ func (l *Log) cutBatches(ctx context.Context) error {
 	}
 	if end > 0 {
 		err = l.command(ctx, func(c *committer) error {
-			c.begin()
+			if err := c.begin(); err != nil {
+				return fatal(err)
+			}
 			if err := c.batch.DeleteRange([]byte{kindBatch}, batchKey(nil, end), nil); err != nil {
 				return err
 			}
@@ -353,9 +354,9 @@ func (l *Log) batchesWithout(v view) (end uint64, all bool, err error) {
 		return 0, false, err
 	}
 	defer done()
-	snap := l.db.NewSnapshot()
-	defer snap.Close()
-	r := &read{l: l, snap: snap, view: v, match: matcher{all: true}}
+	sv := l.newView()
+	defer sv.close()
+	r := &read{l: l, storeView: sv, view: v, match: matcher{all: true}}
 	w, err := r.openWalk()
 	if err != nil {
 		return 0, false, err

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,9 +56,26 @@ func main() {
 type lab struct {
 	dir   string
 	slice time.Duration
-	data  []byte
 
 	n int // of directories made
+}
+
+// noise is what the data of events is cut from: it hardly compresses.
+var noise = func() []byte {
+	b := make([]byte, 1<<20)
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range b {
+		b[i] = byte(' ' + r.IntN(95))
+	}
+	return b
+}()
+
+var cuts atomic.Uint64
+
+// data is that of the next event.
+func data() []byte {
+	at := cuts.Add(1) * 7919 % uint64(len(noise)-eventSize)
+	return noise[at : at+eventSize : at+eventSize]
 }
 
 func run(rounds int, parent string, slice time.Duration) error {
@@ -66,7 +84,7 @@ func run(rounds int, parent string, slice time.Duration) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	l := &lab{dir: dir, slice: slice, data: []byte(strings.Repeat("x", eventSize))}
+	l := &lab{dir: dir, slice: slice}
 
 	const loop, bare = "write+fdatasync, same batching", "8 KiB fdatasync"
 	rate := map[int]*figure.Row{
@@ -83,7 +101,6 @@ func run(rounds int, parent string, slice time.Duration) error {
 	}
 	memory := &figure.Row{Name: "append, class memory, 32 publishers", Unit: "events/s", Against: "write, same batching", AtLeast: new(0.45)}
 	replay := &figure.Row{Name: "replay of one topic", Unit: "events/s", Against: "reading the records of a file", AtLeast: new(0.4)}
-	bytes := &figure.Row{Name: "disk for an event of 200 bytes", Unit: "bytes", AtMost: new(350.0)}
 
 	for round := range rounds {
 		fmt.Fprintf(os.Stderr, "log: round %d of %d\n", round+1, rounds)
@@ -119,7 +136,7 @@ func run(rounds int, parent string, slice time.Duration) error {
 		}
 		memory.Ours, memory.Base = append(memory.Ours, ours.rate), append(memory.Base, base.rate)
 
-		got, size, err := l.replay()
+		got, err := l.replay()
 		if err != nil {
 			return err
 		}
@@ -128,9 +145,8 @@ func run(rounds int, parent string, slice time.Duration) error {
 			return err
 		}
 		replay.Ours, replay.Base = append(replay.Ours, got), append(replay.Base, ref)
-		bytes.Ours = append(bytes.Ours, size)
 	}
-	rows := []*figure.Row{rate[32], rate[512], perSync[32], perSync[512], latency[1], latency[32], memory, replay, bytes}
+	rows := []*figure.Row{rate[32], rate[512], perSync[32], perSync[512], latency[1], latency[32], memory, replay}
 	topics, err := l.topics()
 	if err != nil {
 		return err
@@ -226,7 +242,7 @@ func (l *lab) measure(class tailrace.Durability, publishers int) (r result, err 
 	}
 	defer func() { err = errors.Join(err, log.Close(), os.RemoveAll(dir)) }()
 	return l.publish(publishers, func() error {
-		_, err := log.Append(context.Background(), []tailrace.Event{{Topic: "bench/topic", Data: l.data}})
+		_, err := log.Append(context.Background(), []tailrace.Event{{Topic: "bench/topic", Data: data()}})
 		return err
 	})
 }
@@ -237,42 +253,53 @@ func (l *lab) measureFloor(sync bool, publishers int) (r result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	return l.publish(publishers, func() error { return f.append("bench/topic", l.data) })
+	return l.publish(publishers, func() error { return f.append("bench/topic", data()) })
 }
 
-// replay reads a topic from its start, and says what an event takes on the disk.
-func (l *lab) replay() (rate, size float64, err error) {
+// replay reads a topic from its start, from a log that was opened anew and has been read once.
+func (l *lab) replay() (rate float64, err error) {
 	log, dir, err := l.open(tailrace.Memory)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	defer func() { err = errors.Join(err, log.Close(), os.RemoveAll(dir)) }()
 	batch := make([]tailrace.Event, 500)
-	for i := range batch {
-		batch[i] = tailrace.Event{Topic: "bench/topic", Data: l.data}
-	}
 	for range replaySize / len(batch) {
+		for i := range batch {
+			batch[i] = tailrace.Event{Topic: "bench/topic", Data: data()}
+		}
 		if _, err := log.Append(context.Background(), batch); err != nil {
-			return 0, 0, err
+			return 0, errors.Join(err, log.Close())
 		}
 	}
+	if err := log.Close(); err != nil {
+		return 0, err
+	}
+	if log, _, err = openLog(dir, tailrace.Memory); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, log.Close(), os.RemoveAll(dir)) }()
+	if _, err := readTopic(log); err != nil {
+		return 0, err
+	}
+	return readTopic(log)
+}
+
+func readTopic(log *pebblelog.Log) (rate float64, err error) {
 	start, n := time.Now(), 0
 	for q := (tailrace.Query{Select: tailrace.Selector{Topics: []string{"bench/topic"}}}); ; {
 		p, err := log.Read(context.Background(), q)
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 		n += len(p.Events)
 		if q.After, q.Told = p.Next, p.Told; !p.More {
 			break
 		}
 	}
-	took := time.Since(start)
 	if n != replaySize {
-		return 0, 0, fmt.Errorf("replayed %d of %d events", n, replaySize)
+		return 0, fmt.Errorf("replayed %d of %d events", n, replaySize)
 	}
-	used, err := diskUse(dir)
-	return float64(n) / took.Seconds(), float64(used) / float64(n), err
+	return float64(n) / time.Since(start).Seconds(), nil
 }
 
 // diskUse is what the files below dir take.
@@ -303,7 +330,7 @@ func (l *lab) replayFloor() (rate float64, err error) {
 	for range 64 {
 		wg.Go(func() {
 			for range replaySize / 64 {
-				if f.append("bench/topic", l.data) != nil {
+				if f.append("bench/topic", data()) != nil {
 					return
 				}
 			}
@@ -318,7 +345,8 @@ func (l *lab) replayFloor() (rate float64, err error) {
 // topics measures a million new topics in processes of their own.
 func (l *lab) topics() ([]*figure.Row, error) {
 	rate := &figure.Row{Name: "append to 1,000,000 new topics", Unit: "events/s", Against: "class memory", AtLeast: new(0.5)}
-	rss := &figure.Row{Name: "memory of 1,000,000 topics, collected", Unit: "MB", AtMost: new(100.0)}
+	rss := &figure.Row{Name: "process with 1,000,000 topics, collected", Unit: "MB", AtMost: new(100.0)}
+	disk := &figure.Row{Name: "disk for an event of 200 bytes, each in a topic of its own", Unit: "bytes", AtMost: new(350.0)}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -333,29 +361,30 @@ func (l *lab) topics() ([]*figure.Row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("publishing to topics: %w", err)
 		}
-		var perSecond, mb float64
-		if _, err := fmt.Sscan(string(out), &perSecond, &mb); err != nil {
+		var perSecond, mb, bytes float64
+		if _, err := fmt.Sscan(string(out), &perSecond, &mb, &bytes); err != nil {
 			return nil, err
 		}
 		if class == tailrace.Fsync {
 			rate.Ours, rss.Ours = append(rate.Ours, perSecond), append(rss.Ours, mb)
+			disk.Ours = append(disk.Ours, bytes)
 		} else {
 			rate.Base = append(rate.Base, perSecond)
 		}
 		os.RemoveAll(dir)
 	}
-	return []*figure.Row{rate, rss}, nil
+	return []*figure.Row{rate, rss, disk}, nil
 }
 
 // publishTopics is the process that appends one event to each of a million topics, from 128
-// publishers. It prints events a second, and resident megabytes after a collection.
+// publishers. It prints events a second, resident megabytes after a collection, and bytes on disk
+// for each event.
 func publishTopics(dir string, class tailrace.Durability) (err error) {
 	log, _, err := openLog(dir, class)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	data := []byte(strings.Repeat("x", eventSize))
 	const publishers = 128
 	errs := make([]error, publishers)
 	var next atomic.Int64
@@ -364,7 +393,7 @@ func publishTopics(dir string, class tailrace.Durability) (err error) {
 	for p := range publishers {
 		wg.Go(func() {
 			for i := next.Add(1); i <= topicCount && errs[p] == nil; i = next.Add(1) {
-				_, errs[p] = log.Append(context.Background(), []tailrace.Event{{Topic: fmt.Sprintf("bench/topic/%07d", i), Data: data}})
+				_, errs[p] = log.Append(context.Background(), []tailrace.Event{{Topic: fmt.Sprintf("bench/topic/%07d", i), Data: data()}})
 			}
 		})
 	}
@@ -375,7 +404,11 @@ func publishTopics(dir string, class tailrace.Durability) (err error) {
 	perSecond := topicCount / time.Since(start).Seconds()
 	debug.FreeOSMemory()
 	rss, err := resident()
-	fmt.Println(perSecond, float64(rss)/1e6)
+	if err != nil {
+		return err
+	}
+	used, err := diskUse(dir)
+	fmt.Println(perSecond, float64(rss)/1e6, float64(used)/topicCount)
 	return err
 }
 
