@@ -37,6 +37,7 @@ type path struct {
 // before its first event, and each event before the next is published, also
 // when the stream is older than the server's time limit for an answer.
 func TestStreamsArriveAtOnce(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		open func(t *testing.T) path

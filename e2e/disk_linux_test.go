@@ -18,6 +18,7 @@ import (
 // on; with room again, so does publishing. Nothing acknowledged is lost, also
 // when the server is killed meanwhile.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := syscall.Mount("tailrace-test", dir, "tmpfs", 0, "size=320m"); err != nil {
 		t.Skipf("needs a small file system, which only root can mount: %v", err)
@@ -27,7 +28,7 @@ func TestDiskFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := newServer(t, "--log.min_free=160MiB")
+	s := newServer(t, "--log.min_free=192MiB")
 	s.path, s.dir = plainBinary(t), filepath.Join(dir, "log")
 	s.start()
 

@@ -86,6 +86,7 @@ func post(t testing.TB, target, body string) {
 // and over an orderly restart, with no event lost or doubled, on one topic and
 // on three with a pattern.
 func TestEventSourceResumes(t *testing.T) {
+	t.Parallel()
 	b := startBrowser(t)
 	s := startServer(t)
 	p := openListener(t, b)
@@ -160,6 +161,7 @@ func TestEventSourceResumes(t *testing.T) {
 // TestEventSourceEnds: a browser's EventSource ends for good where the server
 // wants it to, and only there.
 func TestEventSourceEnds(t *testing.T) {
+	t.Parallel()
 	b := startBrowser(t)
 	s := startServer(t, "--policies", `[{pattern: closing, closable: true}]`, "--limits.streams", "2")
 	p := openListener(t, b)
@@ -222,6 +224,7 @@ func TestEventSourceEnds(t *testing.T) {
 // TestStartPageIsLive: the page at / shows an event the moment it is
 // published, and its publish box publishes.
 func TestStartPageIsLive(t *testing.T) {
+	t.Parallel()
 	b := startBrowser(t)
 	s := startServer(t)
 	p := b.open(s.url("/"))

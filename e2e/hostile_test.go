@@ -48,6 +48,7 @@ func request(line string, fields ...string) string {
 // TestHostileInput: bad input gets a clear answer, and the server is as well as
 // before.
 func TestHostileInput(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	long := strings.Repeat("x", 513)
 	parts := func(n int) string {
@@ -140,6 +141,7 @@ func TestHostileInput(t *testing.T) {
 // TestOddTopics: every valid name is a name like any other, whatever it looks
 // like in a path.
 func TestOddTopics(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	names := map[string]string{ // by the path it is published with
 		"/v1/topics/a/b":                          "a/b",
@@ -183,6 +185,7 @@ func TestOddTopics(t *testing.T) {
 // stream that says so and goes on with what there is. A status would stop a
 // browser for good.
 func TestBadCursorIsAGap(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	post(t, s.url("/v1/topics/demo"), "first")
 	var page struct{ Next tailrace.Cursor }
@@ -236,6 +239,7 @@ func TestBadCursorIsAGap(t *testing.T) {
 // TestSlowPublishers: an upload is published as it arrives, and those who begin
 // a request and never end it keep nobody out.
 func TestSlowPublishers(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	for i := range 200 { // half of them in the middle of the head, half in that of the body
 		conn, err := net.Dial("tcp", s.addr)
@@ -305,6 +309,7 @@ func TestSlowPublishers(t *testing.T) {
 // TestPipelinedBytes: what a subscriber sends behind its request is no request,
 // and its stream is as exact as any.
 func TestPipelinedBytes(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {

@@ -13,12 +13,14 @@ import (
 // without warning again and again. What was acknowledged reaches every reader
 // once and in order; there is no gap and no duplicate.
 func TestKillNine(t *testing.T) {
+	t.Parallel()
 	killNine(t, random(t), kills())
 }
 
 // TestKillNineWithRetention: the same while events are removed underneath. Every
 // loss is announced by a gap event.
 func TestKillNineWithRetention(t *testing.T) {
+	t.Parallel()
 	killNineWithRetention(t, random(t), kills())
 }
 

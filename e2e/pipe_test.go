@@ -27,6 +27,7 @@ import (
 //	tailrace sub 'host/**'
 //	curl -N .../v1/topics/host/load | tailrace pub copy/load --sse
 func TestPipeFromStreamToStream(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	const half = 20
 
@@ -183,6 +184,7 @@ func (r *bothReader) until(n int) {
 // TestTwoProcessesOneDirectory: the second refuses to start, and says who holds
 // the directory. The first goes on.
 func TestTwoProcessesOneDirectory(t *testing.T) {
+	t.Parallel()
 	first := startServer(t)
 	second := newServer(t)
 	second.dir = first.dir
