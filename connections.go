@@ -214,8 +214,9 @@ const drainGrace = time.Second
 // Shutdown refuses new streams, ends each open one at a random moment within
 // DrainWindow, so that they do not all return at once elsewhere, and stops the
 // hub. If ctx ends sooner, what is left ends at once. A log that the hub made
-// is closed; another is the caller's, to be closed afterwards. Publishing goes
-// on until all streams have ended.
+// is closed; another is the caller's, to be closed afterwards. Publish goes on
+// until all streams have ended; publishers over HTTP are told at once to go
+// elsewhere.
 //
 // It returns ctx's error if that cut the drain short. Calling it again returns
 // the same.

@@ -41,7 +41,7 @@ type Event struct {
 	Data   []byte        // UTF-8
 	Retry  time.Duration // reconnection time for subscribers; 0 is none
 	Remove bool          // with Key: the key has no state from here on
-	IfHead *Cursor       // first event of a call only: append only if the topic's last event is this one (zero: none kept); else ErrHead
+	IfHead *Cursor       // first event of a call only, else ErrInvalid: append only if the topic's last event is this one (zero: none kept); else ErrHead
 	Close  bool          // last event of its topic; needs Policy.Closable
 
 	Cursor Cursor
@@ -92,7 +92,7 @@ func (e *Event) Check(p *Policy) error {
 // InvalidError says which text of an event, a name or a selector is not
 // allowed, and where. It is an ErrInvalid.
 type InvalidError struct {
-	Field  string // topic, pattern, type, key, id, data, remove, retry
+	Field  string // topic, pattern, type, key, id, data, remove, retry, if_head, query
 	Offset int    // of the offending byte
 	Reason string
 }

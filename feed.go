@@ -12,7 +12,7 @@ import (
 const (
 	maxRingFrames = 4096
 	maxRingBytes  = 1 << 20
-	maxJoin       = 32 << 10 // a subscriber that stalls holds at most one such buffer
+	maxJoin       = 16 << 10 // one TLS record; a subscriber that stalls holds at most one such buffer
 )
 
 // feed is the ring of one selection: the frames of its newest events in log

@@ -299,6 +299,9 @@ func (h *Hub) mayPublish(ev *Event) error {
 	if strings.HasPrefix(ev.Type, ReservedTypePrefix) {
 		return fmt.Errorf("%w: type %q", ErrReserved, ev.Type)
 	}
+	if IsPattern(ev.Topic) {
+		return &InvalidError{Field: "topic", Reason: "is a pattern"}
+	}
 	if h.Rule(ev.Topic).Retired {
 		return fmt.Errorf("%w: topic %q", ErrRetired, ev.Topic)
 	}

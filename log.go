@@ -75,7 +75,7 @@ type RuleSetter interface {
 
 // Receipt answers the append of one event.
 type Receipt struct {
-	Cursor    Cursor    // with ErrHead and ErrClosed: of the topic's last event
+	Cursor    Cursor    // with ErrHead and ErrClosed: of the topic's last event, zero if that is not kept
 	Time      time.Time // zero with Duplicate
 	ID        string    // the own id as it is stored: one that looks like a cursor of this log has "=" before it
 	Duplicate bool      // ID was there already: Cursor is the first one's, nothing was stored
@@ -107,6 +107,24 @@ type Query struct {
 	MaxBytes int    // of data; 0 is 1 MiB; one event is always returned
 }
 
+// Check reports what no log can answer, as an ErrInvalid: two starts, a negative
+// Last, an invalid selector. Every Read begins with it.
+func (q *Query) Check() error {
+	starts := 0
+	for _, set := range [...]bool{q.LastID != "", !q.After.IsZero(), q.Head, !q.Since.IsZero(), q.Last != 0} {
+		if set {
+			starts++
+		}
+	}
+	switch {
+	case starts > 1:
+		return &InvalidError{Field: "query", Reason: "has more than one start"}
+	case q.Last < 0:
+		return &InvalidError{Field: "query", Reason: "has a negative last"}
+	}
+	return q.Select.Check()
+}
+
 // Page is an answer of Read. Events are shared: see Event.
 type Page struct {
 	Events []Event
@@ -123,7 +141,7 @@ type Reason string
 
 const (
 	Trimmed  Reason = "trimmed"  // retention or a trim removed events after the start
-	Deleted  Reason = "deleted"  // a delete did
+	Deleted  Reason = "deleted"  // a delete did, of every topic that is affected
 	EpochGap Reason = "epoch"    // the cursor is of an epoch whose rest is lost or unknown
 	Ahead    Reason = "ahead"    // the cursor is beyond the end
 	Unknown  Reason = "unknown"  // the id is neither a cursor nor an own id of the selection
@@ -141,7 +159,7 @@ type Reset struct {
 // Info is an answer of Stat.
 type Info struct {
 	Exists, Closed bool
-	Head, Floor    Cursor // last event; newest removed event
+	Head, Floor    Cursor // last event, also if it is removed; newest removed event
 	Count, Bytes   int64  // Bytes is -1 where the engine cannot know
 	Topics         int64  // of the whole log only
 	Policy         Policy // with defaults; zero for the whole log

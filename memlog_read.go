@@ -24,7 +24,7 @@ func (l *MemoryLog) Read(ctx context.Context, q Query) (Page, error) {
 	if err := ctx.Err(); err != nil {
 		return Page{}, err
 	}
-	if err := q.check(); err != nil {
+	if err := q.Check(); err != nil {
 		return Page{}, err
 	}
 	if q.Latest {
@@ -72,23 +72,6 @@ func (l *MemoryLog) Read(ctx context.Context, q Query) (Page, error) {
 		}
 	}
 	return page, nil
-}
-
-// check reports what no log can answer.
-func (q *Query) check() error {
-	starts := 0
-	for _, set := range []bool{q.LastID != "", !q.After.IsZero(), q.Head, !q.Since.IsZero(), q.Last != 0} {
-		if set {
-			starts++
-		}
-	}
-	switch {
-	case starts > 1:
-		return &InvalidError{Field: "query", Reason: "has more than one start"}
-	case q.Last < 0:
-		return &InvalidError{Field: "query", Reason: "has a negative last"}
-	}
-	return q.Select.Check()
 }
 
 // requested is what a Reset says was asked for.

@@ -127,7 +127,7 @@ func (it *item) parse(text []byte, withTopics bool) error {
 			i++
 		}
 		if i == len(known) {
-			return unknownParameter("member", name, known)
+			return problem.UnknownName("member", name, known)
 		}
 		if seen&(1<<i) != 0 {
 			return problem.New("conflicting-parameter", "%s is given twice", name)

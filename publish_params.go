@@ -140,7 +140,7 @@ func (p *publishParams) readQuery(query string, values *[paramCount]string, topi
 		}
 		switch param {
 		case len(known):
-			return unknownParameter("parameter", name, known)
+			return problem.UnknownName("parameter", name, known)
 		case paramTopic:
 			p.given |= 1 << paramTopic
 			p.topics = append(p.topics, value)
@@ -313,4 +313,13 @@ func asParameter(err error) error {
 		return badParameter(field, "%s (at byte %d)", invalid.Reason, invalid.Offset)
 	}
 	return err
+}
+
+// clip shortens a client's text for a message.
+func clip(s string) string {
+	const most = 64 // bytes
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

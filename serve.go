@@ -38,10 +38,17 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, problem.New("method-not-allowed", "%s is not for subscribing", r.Method))
 		return
 	}
+	rc := http.NewResponseController(w)
+	if r.Method == "QUERY" {
+		rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
 	sub, err := ParseSubscription(r, h.opts.MaxSelectors)
 	if err != nil {
 		writeProblem(w, err)
 		return
+	}
+	if r.Method == "QUERY" {
+		rc.SetReadDeadline(time.Time{})
 	}
 	h.Serve(w, r, sub)
 }
@@ -228,7 +235,7 @@ func (h *Hub) firstPage(ctx context.Context, s *stream) (Page, error) {
 		return Page{}, nil
 	}
 	q := s.sub.query()
-	q.Limit, q.MaxBytes = tailEvents, h.pageBytes()
+	q.Limit, q.MaxBytes = pageEvents, h.pageBytes()
 	return h.readLog(ctx, q)
 }
 

@@ -18,10 +18,12 @@ import (
 // of returning clients cannot starve publishers and live streams.
 func replayReaders() int { return 2 * runtime.GOMAXPROCS(0) }
 
-// Pages of the log for a stream that is behind, in bytes of data.
+// Pages of the log for a stream that is behind, in bytes of data, and in
+// events, whose framing counts too.
 const (
-	minPage = 1 << 10
-	maxPage = maxJoin
+	minPage    = 1 << 10
+	maxPage    = maxJoin
+	pageEvents = 256
 )
 
 // maxControl is how many control events may wait on one stream.
@@ -379,7 +381,7 @@ func (s *stream) catchUp() error {
 		var err error
 		page, err = s.hub.readLog(s.out.Context(), Query{
 			Select: s.feed.sel, After: s.cur, Told: s.told,
-			Limit: tailEvents, MaxBytes: s.hub.pageBytes(),
+			Limit: pageEvents, MaxBytes: s.hub.pageBytes(),
 		})
 		if err != nil {
 			return s.readFailed(err)
@@ -507,7 +509,7 @@ func (s *stream) snapshot() error {
 		return err
 	}
 	count := 0
-	q := Query{Select: s.feed.sel, Latest: true, Limit: tailEvents}
+	q := Query{Select: s.feed.sel, Latest: true, Limit: pageEvents}
 	for {
 		q.MaxBytes = s.hub.pageBytes()
 		page, err := s.hub.readLog(s.out.Context(), q)

@@ -120,7 +120,7 @@ func ParseSubscription(r *http.Request, maxSelectors int, topics ...string) (*Su
 	}
 	for name := range params {
 		if !strings.HasPrefix(name, "_") && !slices.Contains(known, name) {
-			return nil, unknownParameter("parameter", name, known)
+			return nil, problem.UnknownName("parameter", name, known)
 		}
 	}
 	s := &Subscription{Client: strings.Clone(printable(r.Header.Get("Tailrace-Client")))}

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/tailrace/tailrace/internal/config"
+	"github.com/tailrace/tailrace/internal/nearest"
 )
 
 // Exit codes. They are part of the command's contract.
@@ -141,8 +141,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &unknown) {
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		if nearest := config.Nearest(unknown.GetSpecifiedName(), names); nearest != "" {
-			hint = "; did you mean --" + nearest + "?"
+		if near := nearest.Name(unknown.GetSpecifiedName(), names); near != "" {
+			hint = "; did you mean --" + near + "?"
 		}
 	}
 	return fmt.Errorf("%w%s (%s --help lists them)", err, hint, cmd.CommandPath())

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tailrace/tailrace/internal/nearest"
 )
 
 // Sources is where values are looked for.
@@ -301,4 +303,12 @@ func resolve(node *yaml.Node) *yaml.Node {
 		node = node.Alias
 	}
 	return node
+}
+
+// didYouMean returns a hint that names the nearest of known, or "".
+func didYouMean(name string, known []string) string {
+	if near := nearest.Name(name, known); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
 }

@@ -101,7 +101,7 @@ func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, v any, known [
 			return problem.New("invalid-json", "the body is not JSON: %v", err)
 		}
 		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return unknown("member", strings.Trim(name, `"`), known)
+			return problem.UnknownName("member", strings.Trim(name, `"`), known)
 		}
 		return problem.New("invalid-parameter", "the body is not the JSON object expected: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}

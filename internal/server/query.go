@@ -22,23 +22,12 @@ func parseQuery(raw string, known []string) (url.Values, error) {
 		case strings.HasPrefix(name, "_"):
 			delete(q, name)
 		case !slices.Contains(known, name):
-			return nil, unknown("parameter", name, known)
+			return nil, problem.UnknownName("parameter", name, known)
 		case name != "topic" && name != "event" && slices.ContainsFunc(values, func(v string) bool { return v != values[0] }):
 			return nil, problem.New("conflicting-parameter", "%s is given twice, with different values", name).With("parameter", name)
 		}
 	}
 	return q, nil
-}
-
-// unknown is the answer to a name that is none of those known.
-func unknown(kind, name string, known []string) *problem.Problem {
-	p := problem.New("unknown-parameter", "no %s %q here", kind, name).With("parameter", name)
-	if near := nearest(name, known); near != "" {
-		p.Detail += ", did you mean " + near + "?"
-	} else if len(known) > 0 {
-		p.Detail += "; known are " + strings.Join(known, ", ")
-	}
-	return p
 }
 
 // intParam returns the parameter name as a number from low to high, or
@@ -65,39 +54,4 @@ func flagParam(q url.Values, name string) (bool, error) {
 	default:
 		return false, problem.New("invalid-parameter", "%s is %q, and must be 1 or 0", name, text).With("parameter", name)
 	}
-}
-
-// nearest returns the name of known that is at most two edits from name, or "".
-func nearest(name string, known []string) string {
-	best, distance := "", 3
-	if len(name) > 64 {
-		return ""
-	}
-	for _, k := range known {
-		if d := edits(strings.ToLower(name), strings.ToLower(k)); d < distance && d < len(k) {
-			best, distance = k, d
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance of a and b, in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,26 +1,11 @@
-package tailrace
+// Package nearest finds the name that a misspelt one was meant to be, so that a
+// typing error is answered with the cure.
+package nearest
 
-import (
-	"strings"
-
-	"github.com/tailrace/tailrace/internal/problem"
-)
-
-// unknownParameter refuses the query parameter or JSON member name, and names
-// the known one that was probably meant. Names are refused and not ignored, so
-// that a typing error never changes what a request does in silence.
-func unknownParameter(kind, name string, known []string) *problem.Problem {
-	p := problem.New("unknown-parameter", "there is no %s %q here", kind, clip(name))
-	if near := nearest(name, known); near != "" {
-		p.Detail += "; did you mean " + near + "?"
-	}
-	return p
-}
-
-// nearest returns the known name with the fewest edits from name, or "" if
+// Name returns the known name with the fewest edits from name, or "" if
 // that is another word altogether: a third of its letters are wrong and more
 // than one is.
-func nearest(name string, known []string) string {
+func Name(name string, known []string) string {
 	const longest = 64 // bytes; a longer name is no typing error
 	if len(name) > longest {
 		return ""
@@ -59,15 +44,6 @@ func edits(a, b string) int {
 		before, last, row = last, row, before
 	}
 	return last[len(b)]
-}
-
-// clip shortens a client's text for a message.
-func clip(s string) string {
-	const most = 64 // bytes
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func lower(c byte) byte {
