@@ -77,9 +77,14 @@ func (l *Log) wait(ctx context.Context, c *call) ([]tailrace.Receipt, error) {
 	if !l.queue.put(c) {
 		return nil, l.errStopped()
 	}
+	ended := ctx.Done()
+	if ended == nil {
+		<-c.done
+		return c.answer()
+	}
 	select {
 	case <-c.done:
-	case <-ctx.Done():
+	case <-ended:
 		if l.queue.leave(c) {
 			return nil, ctx.Err() // not stored
 		}
@@ -89,6 +94,11 @@ func (l *Log) wait(ctx context.Context, c *call) ([]tailrace.Receipt, error) {
 			return nil, errors.Join(ctx.Err(), errOutcome)
 		}
 	}
+	return c.answer()
+}
+
+// answer takes what the committer has said out of c, and gives c back.
+func (c *call) answer() ([]tailrace.Receipt, error) {
 	receipts, err := c.receipts, c.err
 	c.events, c.receipts, c.do = nil, nil, nil
 	callPool.Put(c)

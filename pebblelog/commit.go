@@ -18,9 +18,10 @@ const syncEvery = 50 * time.Millisecond
 
 // committer owns the sequence: nothing else writes to the store. Its fields are its goroutine's.
 type committer struct {
-	l     *Log
-	cache topicCache
-	ids   map[ownID]uint64 // of the batch: position, or 0 for one that is known not to be there
+	l      *Log
+	cache  topicCache
+	recent *topic           // the last one asked for, within a batch
+	ids    map[ownID]uint64 // of the batch: position, or 0 for one that is known not to be there
 
 	last      uint64 // last position given
 	head      uint64 // last position written
@@ -237,6 +238,7 @@ func (c *committer) begin() error {
 		return err
 	}
 	c.cache.turn()
+	c.recent = nil
 	c.batch.Reset()
 	clear(c.ids)
 	c.time = max(c.time, c.l.opts.Now().UnixNano())
@@ -389,6 +391,9 @@ func (c *committer) lastOf(t *topic) (tailrace.Cursor, error) {
 // topic is the state of the topic called name, which may not be in the store yet.
 func (c *committer) topic(name string) (*topic, error) {
 	rs := c.l.rules.Load()
+	if t := c.recent; t != nil && t.name == name && t.rules == rs {
+		return t, nil
+	}
 	t := c.cache.get(name)
 	if t == nil {
 		t = &topic{name: name}
@@ -406,6 +411,7 @@ func (c *committer) topic(name string) (*topic, error) {
 	if t.rules != rs {
 		t.rules, t.policy = rs, rs.list.Policy(name)
 	}
+	c.recent = t
 	return t, nil
 }
 

@@ -238,6 +238,7 @@ func (l *Log) storeOptions() *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 		o.Levels[i].BlockSize, o.Levels[i].IndexBlockSize = blockSize, indexBlockSize
 	}
+	o.Experimental.SpanPolicyFunc = spans
 	o.EventListener = l.listen()
 	return o
 }

@@ -424,6 +424,7 @@ func (c *committer) fold(t *topic) error {
 		}
 	}
 	c.cache.drop(t.name)
+	c.recent = nil
 	return nil
 }
 
