@@ -20,7 +20,7 @@ type ConnInfo struct {
 	UserAgent string
 	Client    string // from Subscription
 	Protocol  string // HTTP/1.1, HTTP/2.0
-	Engine    string // portable
+	Engine    string // fast, portable
 	Select    Selector
 	Cursor    Cursor // everything of the selection up to here was handed to the connection
 	Opened    time.Time
@@ -34,6 +34,10 @@ type ConnInfo struct {
 // Info describes s as of now.
 func (s *stream) Info() ConnInfo {
 	c := s.info
+	c.Engine = "portable"
+	if s.shard.Load() != nil {
+		c.Engine = "fast"
+	}
 	pos := s.pos.Load()
 	c.Cursor = Cursor{Epoch: s.hub.epoch.Load(), Pos: pos}
 	c.SentEvents, c.SentBytes = s.sentEvents.Load(), s.sentBytes.Load()
@@ -253,6 +257,7 @@ func (h *Hub) shutdown(ctx context.Context) error {
 	h.unwatch()
 	h.stop()
 	h.workers.Wait()
+	h.stopShards()
 	if h.ownsLog {
 		if cerr := h.log.Close(); err == nil {
 			err = cerr

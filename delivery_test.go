@@ -25,14 +25,16 @@ import (
 // order, whatever is in memory, however slow it reads and however often it
 // comes back; and what retention took away is announced.
 func TestStreamIsTheLogAfterItsCursor(t *testing.T) {
-	for _, overflow := range []tailrace.OverflowPolicy{tailrace.Resume, tailrace.SkipToNow} {
-		for _, count := range []int64{0, 40} {
-			t.Run(fmt.Sprintf("%s/count=%d", overflow, count), func(t *testing.T) {
-				t.Parallel()
-				testModel(t, overflow, count)
-			})
+	bothEngines(t, func(t *testing.T) {
+		for _, overflow := range []tailrace.OverflowPolicy{tailrace.Resume, tailrace.SkipToNow} {
+			for _, count := range []int64{0, 40} {
+				t.Run(fmt.Sprintf("%s/count=%d", overflow, count), func(t *testing.T) {
+					t.Parallel()
+					testModel(t, overflow, count)
+				})
+			}
 		}
-	}
+	})
 }
 
 func testModel(t *testing.T, overflow tailrace.OverflowPolicy, count int64) {
@@ -218,7 +220,9 @@ func readAll(t *testing.T, r *rand.Rand, url string, published <-chan struct{}, 
 	}
 }
 
-func TestFromParameter(t *testing.T) {
+func TestFromParameter(t *testing.T) { bothEngines(t, testFromParameter) }
+
+func testFromParameter(t *testing.T) {
 	for _, c := range []struct {
 		query, header string // CURSOR is that of the third event
 		want          []string
@@ -339,7 +343,9 @@ func TestRefusedSubscriptions(t *testing.T) {
 }
 
 // Every cursor that cannot be served completely says so first.
-func TestBadCursorsGetAGap(t *testing.T) {
+func TestBadCursorsGetAGap(t *testing.T) { bothEngines(t, testBadCursorsGetAGap) }
+
+func testBadCursorsGetAGap(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	var cursors []tailrace.Cursor
@@ -383,7 +389,9 @@ func TestBadCursorsGetAGap(t *testing.T) {
 	r.expect("4", "5")
 }
 
-func TestSnapshotThenUpdates(t *testing.T) {
+func TestSnapshotThenUpdates(t *testing.T) { bothEngines(t, testSnapshotThenUpdates) }
+
+func testSnapshotThenUpdates(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	for i := range 10 {
@@ -426,7 +434,9 @@ func TestSnapshotThenUpdates(t *testing.T) {
 	})
 }
 
-func TestIdsOnTheWire(t *testing.T) {
+func TestIdsOnTheWire(t *testing.T) { bothEngines(t, testIdsOnTheWire) }
+
+func testIdsOnTheWire(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	c := publish(t, h, tailrace.Event{Topic: "a", ID: "own", Data: []byte("x")}).String()
@@ -450,7 +460,9 @@ func TestIdsOnTheWire(t *testing.T) {
 	}
 }
 
-func TestOnlyTheTypesAskedFor(t *testing.T) {
+func TestOnlyTheTypesAskedFor(t *testing.T) { bothEngines(t, testOnlyTheTypesAskedFor) }
+
+func testOnlyTheTypesAskedFor(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	send := func(n int) {
@@ -465,7 +477,9 @@ func TestOnlyTheTypesAskedFor(t *testing.T) {
 	r.expect("0", "2")
 }
 
-func TestClosedTopicEnds(t *testing.T) {
+func TestClosedTopicEnds(t *testing.T) { bothEngines(t, testClosedTopicEnds) }
+
+func testClosedTopicEnds(t *testing.T) {
 	h := newHub(t, &tailrace.Options{Rules: []tailrace.TopicRule{{Pattern: "job/*", Policy: tailrace.Policy{Closable: true}}}})
 	url := serve(t, h)
 	live := subscribe(t, url+"?topic=job/1")
@@ -502,7 +516,9 @@ func TestClosedTopicEnds(t *testing.T) {
 
 // A stream that is refused for a cause that passes must not end a native
 // EventSource for good.
-func TestRefusalIsSoftForBrowsers(t *testing.T) {
+func TestRefusalIsSoftForBrowsers(t *testing.T) { bothEngines(t, testRefusalIsSoftForBrowsers) }
+
+func testRefusalIsSoftForBrowsers(t *testing.T) {
 	h := newHub(t, &tailrace.Options{MaxStreams: 1})
 	url := serve(t, h)
 	first := subscribe(t, url+"?topic=a")
@@ -599,8 +615,10 @@ func TestShutdownEndsStreamsInTheWindow(t *testing.T) {
 
 // A shutdown whose time is up ends the rest at once, those that take no byte
 // too.
-func TestShutdownThatIsCutShort(t *testing.T) {
-	h, err := tailrace.New(&tailrace.Options{DrainWindow: time.Hour})
+func TestShutdownThatIsCutShort(t *testing.T) { bothEngines(t, testShutdownThatIsCutShort) }
+
+func testShutdownThatIsCutShort(t *testing.T) {
+	h, err := tailrace.New(&tailrace.Options{DrainWindow: time.Hour, DisableFastEngine: isPortable(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -677,7 +695,9 @@ func TestMiddlewareServesOnePath(t *testing.T) {
 	}
 }
 
-func TestBroadcastAndSlowConnections(t *testing.T) {
+func TestBroadcastAndSlowConnections(t *testing.T) { bothEngines(t, testBroadcastAndSlowConnections) }
+
+func testBroadcastAndSlowConnections(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	a := subscribe(t, url+"?topic=a")
@@ -717,9 +737,11 @@ func TestBroadcastAndSlowConnections(t *testing.T) {
 	}
 }
 
-func TestNoGoroutineIsLeft(t *testing.T) {
+func TestNoGoroutineIsLeft(t *testing.T) { bothEngines(t, testNoGoroutineIsLeft) }
+
+func testNoGoroutineIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()
-	h, err := tailrace.New(&tailrace.Options{DrainWindow: -1})
+	h, err := tailrace.New(&tailrace.Options{DrainWindow: -1, DisableFastEngine: isPortable(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

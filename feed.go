@@ -32,16 +32,19 @@ type feed struct {
 	ring    []*frame // by position
 	bytes   int64
 	joins   [sharedForms]join
-	streams map[*stream]struct{}
-	idle    time.Time // since when it has no streams
+	streams map[*stream]struct{} // of the portable engine, and those that begin
+	taken   int                  // streams of the fast engine
+	idle    time.Time            // since when it has neither
+
+	// fast counts the fast engine's streams by shard; nil without one.
+	fast []atomic.Int32
 }
 
-// join is a run of frames as one slice, shared by the streams that stand
-// before the same frame when the same ones are visible.
+// join is a run of frames as one batch, shared by the streams that stand before
+// the same frame when the same ones are visible.
 type join struct {
-	first, limit, end uint64
-	frames            int
-	buf               []byte
+	first, limit uint64
+	batch        batch
 }
 
 // feedKey names a canonical selection. Names and patterns have no control
@@ -88,8 +91,8 @@ func (f *feed) drop(n int) []*frame {
 
 // batch is what a stream writes next.
 type batch struct {
-	buf    []byte // shared, never changed
-	end    uint64 // the stream's position once buf is written
+	chunk  chunk  // the blocks of the events, if there are any; shared, never changed
+	end    uint64 // the stream's position once it is written
 	events int
 }
 
@@ -108,40 +111,52 @@ func (f *feed) next(pos, limit uint64, fm form, types map[string]bool) (b batch,
 		return batch{end: max(pos, limit)}, true
 	}
 	if types != nil {
-		return joinFrames(nil, rest, limit, fm, types), true
+		return joinFrames(rest, limit, fm, types), true
 	}
 	if len(rest) == 1 {
-		return batch{buf: rest[0].bytes(fm), end: max(limit, rest[0].pos()), events: 1}, true
+		return batch{chunk: rest[0].block(fm), end: max(limit, rest[0].pos()), events: 1}, true
 	}
 	j := &f.joins[fm]
-	if j.first != rest[0].pos() || j.limit != limit || j.buf == nil {
-		b := joinFrames(nil, rest, limit, fm, nil)
-		*j = join{first: rest[0].pos(), limit: limit, end: b.end, frames: b.events, buf: b.buf}
+	if j.first != rest[0].pos() || j.limit != limit {
+		*j = join{first: rest[0].pos(), limit: limit, batch: joinFrames(rest, limit, fm, nil)}
 	}
-	return batch{buf: j.buf, end: j.end, events: j.frames}, true
+	return j.batch, true
 }
 
-// joinFrames appends the frames up to limit to buf.
-func joinFrames(buf []byte, frames []*frame, limit uint64, fm form, types map[string]bool) batch {
-	b := batch{buf: buf}
+// joinFrames joins the frames up to limit, as many as fit.
+func joinFrames(frames []*frame, limit uint64, fm form, types map[string]bool) batch {
+	b := batch{end: limit}
+	size := 0
+	var few [32]chunk
+	blocks := few[:0]
 	for i, fr := range frames {
 		if fr.pos() > limit {
 			break
 		}
-		if types == nil || types[typeName(fr.ev.Type)] {
-			block := fr.bytes(fm)
-			if b.events > 0 && len(b.buf)+len(block) > maxJoin {
-				b.end = frames[i-1].pos()
-				return b
-			}
-			if b.buf == nil {
-				b.buf = make([]byte, 0, min(maxJoin, len(block)*min(len(frames), 8)))
-			}
-			b.buf = append(b.buf, block...)
-			b.events++
+		if types != nil && !types[typeName(fr.ev.Type)] {
+			continue
 		}
+		c := fr.block(fm)
+		if n := len(c.plain()); len(blocks) > 0 && size+n > maxJoin {
+			b.end = frames[i-1].pos()
+			break
+		} else {
+			size += n
+		}
+		blocks = append(blocks, c)
 	}
-	b.end = limit
+	if b.events = len(blocks); b.events == 0 {
+		return b
+	}
+	if b.events == 1 {
+		b.chunk = blocks[0]
+		return b
+	}
+	buf := newChunk(size)
+	for _, c := range blocks {
+		buf = append(buf, c.plain()...)
+	}
+	b.chunk = sealChunk(buf)
 	return b
 }
 

@@ -26,7 +26,7 @@ const (
 type frame struct {
 	ev    Event
 	refs  int // feeds that hold it; guarded by Hub.tailMu
-	forms [sharedForms]atomic.Pointer[[]byte]
+	forms [sharedForms]atomic.Pointer[chunk]
 }
 
 func (f *frame) pos() uint64 { return f.ev.Cursor.Pos }
@@ -36,18 +36,18 @@ func (f *frame) size() int64 {
 	return int64(2*len(f.ev.Data)+len(f.ev.Topic)+len(f.ev.Type)+len(f.ev.ID)+len(f.ev.Key)) + 320
 }
 
-// bytes returns the block in the form fm. Two callers that both find it
-// missing make the same bytes.
-func (f *frame) bytes(fm form) []byte {
+// block returns the block in the form fm. Two callers that both find it missing
+// make the same bytes.
+func (f *frame) block(fm form) chunk {
 	if fm&formCursor != 0 && f.ev.ID == "" {
 		fm &^= formCursor // the same bytes
 	}
-	if b := f.forms[fm].Load(); b != nil {
-		return *b
+	if c := f.forms[fm].Load(); c != nil {
+		return *c
 	}
-	b := appendFrame(nil, &f.ev, fm)
-	f.forms[fm].Store(&b)
-	return b
+	c := sealChunk(appendFrame(newChunk(len(f.ev.Data)+len(f.ev.Type)+len(f.ev.ID)+64), &f.ev, fm))
+	f.forms[fm].Store(&c)
+	return c
 }
 
 // appendFrame appends the block of ev in the form fm to b.

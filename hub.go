@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,8 +58,14 @@ type Options struct {
 	DrainWindow    time.Duration // over which Shutdown ends the streams; default 30 s
 	Logger         *slog.Logger  // default slog.Default()
 
-	// OnConnect and OnDisconnect are called on the stream's goroutine, outside
-	// locks, when its head is about to be sent and when it has ended.
+	// DisableFastEngine leaves every stream on the goroutine of its handler.
+	// The fast engine, which takes plain HTTP/1.1 connections over on Linux,
+	// writes past middleware once the head is out: set this where one must see
+	// every byte and has an Unwrap method.
+	DisableFastEngine bool
+
+	// OnConnect is called on the handler's goroutine when the head is about to
+	// be sent, OnDisconnect when the stream has ended; both outside locks.
 	OnConnect    func(ConnInfo)
 	OnDisconnect func(ConnInfo)
 }
@@ -128,6 +135,8 @@ type Hub struct {
 	stopOnce  sync.Once
 	stopError error
 
+	cores    int    // shards of the fast engine
+	shards   shards // those that run
 	counters counters
 }
 
@@ -145,6 +154,7 @@ func New(opts *Options) (*Hub, error) {
 		wakeTail: make(chan struct{}, 1),
 
 		ringFrames: maxRingFrames,
+		cores:      runtime.GOMAXPROCS(0),
 	}
 	if h.log == nil {
 		h.log, h.ownsLog = NewMemoryLog(nil), true

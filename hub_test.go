@@ -15,12 +15,21 @@ import (
 	"github.com/tailrace/tailrace/sse"
 )
 
+// bothEngines runs f with the fast engine, where there is one, and without.
+func bothEngines(t *testing.T, f func(t *testing.T)) {
+	t.Run("fast", f)
+	t.Run("portable", f)
+}
+
+func isPortable(t testing.TB) bool { return strings.Contains(t.Name(), "/portable") }
+
 // newHub returns a hub over a memory log that ends with the test.
 func newHub(t testing.TB, opts *tailrace.Options) *tailrace.Hub {
 	t.Helper()
 	if opts == nil {
 		opts = &tailrace.Options{}
 	}
+	opts.DisableFastEngine = isPortable(t)
 	if opts.DrainWindow == 0 {
 		opts.DrainWindow = -1
 	}
@@ -106,6 +115,10 @@ func serve(t testing.TB, h http.Handler) string {
 }
 
 func TestSubscriberGetsWhatIsPublished(t *testing.T) {
+	bothEngines(t, testSubscriberGetsWhatIsPublished)
+}
+
+func testSubscriberGetsWhatIsPublished(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	publish(t, h, tailrace.Event{Topic: "demo", Data: []byte("before")})
@@ -127,7 +140,9 @@ func TestSubscriberGetsWhatIsPublished(t *testing.T) {
 	r.expect("missed")
 }
 
-func TestControlEvents(t *testing.T) {
+func TestControlEvents(t *testing.T) { bothEngines(t, testControlEvents) }
+
+func testControlEvents(t *testing.T) {
 	h := newHub(t, nil)
 	url := serve(t, h)
 	r := subscribe(t, url+"?topic=a/**&topic=b&hello=1&meta=1")

@@ -97,7 +97,11 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	}
 	s := h.newStream(w, r, sub)
 	reason := "error"
-	defer func() { h.forget(s, reason) }()
+	defer func() {
+		if s.fast == nil { // else its shard does it
+			h.forget(s, reason)
+		}
+	}()
 
 	page, err := h.firstPage(r.Context(), s)
 	if err != nil {
@@ -123,9 +127,20 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	if err != nil {
 		return
 	}
-	defer s.out.Close()
+	out := s.out
+	defer out.Close()
+	if h.takeOver(s, w, r) {
+		err := s.begin(&page)
+		sub.LastID, sub.Types = "", nil // they keep the request's buffer
+		s.shard.Load().add(s, err)
+		return
+	}
 	defer context.AfterFunc(s.out.Context(), s.wake)()
-	reason = s.begin(&page)
+	if err := s.begin(&page); err != nil {
+		reason = s.reason(err)
+		return
+	}
+	reason = s.run()
 }
 
 // admit takes a place for a stream, or says why there is none.
@@ -177,11 +192,10 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 		UserAgent: printable(strings.Clone(r.UserAgent())),
 		Client:    sub.Client,
 		Protocol:  r.Proto,
-		Engine:    "portable",
-		Select:    sub.Select,
 		Opened:    time.Now(),
 	}
 	s.feed = h.join(sub.Select, s)
+	sub.Select, s.info.Select = s.feed.sel, s.feed.sel
 	s.ended = s.feed.ended.Load()
 	h.streamsMu.Lock()
 	defer h.streamsMu.Unlock()
@@ -220,7 +234,7 @@ func (h *Hub) forget(s *stream, reason string) {
 	h.admitted--
 	h.streamsMu.Unlock()
 	h.counters.disconnect(reason)
-	if h.opts.OnDisconnect != nil && s.out != nil {
+	if h.opts.OnDisconnect != nil && (s.out != nil || s.fast != nil) {
 		info := s.Info()
 		info.Reason = reason
 		h.opts.OnDisconnect(info)
@@ -239,8 +253,8 @@ func (h *Hub) firstPage(ctx context.Context, s *stream) (Page, error) {
 	return h.readLog(ctx, q)
 }
 
-// begin sends what a stream starts with and then runs it.
-func (s *stream) begin(page *Page) (reason string) {
+// begin sends what a stream starts with. It takes the page.
+func (s *stream) begin(page *Page) error {
 	resumed := s.sub.LastID != ""
 	fresh := !resumed && s.sub.From.Kind == FromNew
 	snapshot := s.sub.Snapshot && !resumed
@@ -252,27 +266,21 @@ func (s *stream) begin(page *Page) (reason string) {
 	}
 	if s.sub.Hello {
 		if err := s.hello(page, snapshot); err != nil {
-			return s.reason(err)
+			return err
 		}
 	}
-	var err error
 	switch {
 	case snapshot:
-		err = s.snapshot()
+		return s.snapshot()
 	case fresh && page.Reset == nil && !s.mayEnd():
-		err = s.atHead()
-	default:
-		s.setBehind(true)
-		if !fresh || page.Reset != nil {
-			first := *page
-			s.page = &first
-			*page = Page{} // the handler's frame lives as long as the stream
-		}
+		return s.atHead()
+	case !fresh || page.Reset != nil:
+		first := *page
+		s.page = &first
+		*page = Page{} // the handler's frame lives as long as the stream
 	}
-	if err != nil {
-		return s.reason(err)
-	}
-	return s.run()
+	s.setBehind(true)
+	return nil
 }
 
 // mayEnd reports whether the selection may be closed to its last topic, which

@@ -33,15 +33,17 @@ const maxControl = 16
 // nothing of its selection happens.
 const cursorInterval = 60 * time.Second
 
-// stream is one subscriber: a cursor over the log, never a queue. It runs on
-// the goroutine of its handler, which alone touches the fields without a
-// comment about locks.
+// stream is one subscriber: a cursor over the log, never a queue. One goroutine
+// at a time runs it and touches the fields without a comment about locks: that
+// of its handler in the portable engine, its shard's or a worker's in the fast
+// one.
 type stream struct {
 	hub   *Hub
 	sub   *Subscription
 	id    string
-	info  ConnInfo // what does not change
-	out   *sse.Stream
+	info  ConnInfo    // what does not change
+	out   *sse.Stream // the portable engine's connection
+	fast  *fastConn   // the fast engine's, once it has taken over
 	rc    *http.ResponseController
 	feed  *feed
 	form  form
@@ -53,8 +55,10 @@ type stream struct {
 	behind   bool // the log serves it, not the ring
 	live     bool // it has been at the head
 	ended    uint64
-	left     int // events until the limit; negative: none
-	page     *Page
+	left     int    // events until the limit; negative: none
+	page     *Page  // the first, read before the head went out
+	snap     *Query // of the next page while a snapshot is sent
+	snapped  int    // events of it so far
 	buf      []byte
 	lastData int64 // tick of the last event, for tailrace.cursor
 	lastCur  uint64
@@ -66,9 +70,12 @@ type stream struct {
 	beat       atomic.Bool
 	closing    atomic.Pointer[ending]
 
-	idle   atomic.Bool // it waits for wakeup; who turns it false sends
+	shard  atomic.Pointer[shard] // of the fast engine, once it has taken over
+	idle   atomic.Bool           // it waits for wakeup; who turns it false sends
 	wakeup chan struct{}
 	pass   atomic.Pointer[pass]
+
+	controls atomic.Int32 // len(control)
 
 	mu      sync.Mutex
 	control []control // waiting, in order
@@ -98,6 +105,10 @@ func (s *stream) wakeIn(p *pass) {
 // wake wakes s if it is idle. A busy stream looks at everything once more
 // before it rests.
 func (s *stream) wake() {
+	if sh := s.shard.Load(); sh != nil {
+		sh.schedule(s)
+		return
+	}
 	if s.idle.CompareAndSwap(true, false) {
 		s.wakeup <- struct{}{}
 	}
@@ -118,13 +129,23 @@ func (s *stream) rest() {
 // hasWork reports whether a wake may have been missed before s was idle.
 func (s *stream) hasWork() bool {
 	return s.hub.visible.Load() > s.cur.Pos || s.feed.ended.Load() != s.ended || s.beat.Load() || s.closing.Load() != nil ||
-		s.out.Context().Err() != nil || s.waiting() > 0
+		s.lost() != nil || s.controls.Load() > 0
 }
 
-func (s *stream) waiting() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.control)
+// lost says that the client has gone.
+func (s *stream) lost() error {
+	if s.fast != nil {
+		return s.fast.err
+	}
+	return s.out.Context().Err()
+}
+
+// context ends with the client, where the engine can tell.
+func (s *stream) context() context.Context {
+	if s.fast != nil {
+		return s.hub.ctx
+	}
+	return s.out.Context()
 }
 
 // enqueue adds a control event, if there is room.
@@ -133,6 +154,7 @@ func (s *stream) enqueue(c control) bool {
 	ok := len(s.control) < maxControl
 	if ok {
 		s.control = append(s.control, c)
+		s.controls.Store(int32(len(s.control)))
 	}
 	s.mu.Unlock()
 	s.wake()
@@ -141,11 +163,11 @@ func (s *stream) enqueue(c control) bool {
 
 // barrier is the position at which the first waiting control event goes out.
 func (s *stream) barrier() (uint64, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.control) == 0 {
+	if s.controls.Load() == 0 {
 		return 0, false
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.control[0].barrier, true
 }
 
@@ -156,6 +178,7 @@ func (s *stream) popControl() []byte {
 	if s.control = s.control[1:]; len(s.control) == 0 {
 		s.control = nil
 	}
+	s.controls.Store(int32(len(s.control)))
 	return f
 }
 
@@ -171,7 +194,9 @@ func (s *stream) endSoon(e ending) {
 func (s *stream) abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.done {
+	if sh := s.shard.Load(); sh != nil {
+		sh.kill(s)
+	} else if !s.done {
 		s.rc.SetWriteDeadline(time.Unix(1, 0))
 	}
 }
@@ -214,7 +239,7 @@ func (s *stream) reason(err error) string {
 		return string(end)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "stalled"
-	case s.out.Context().Err() != nil:
+	case s.lost() != nil:
 		return "client"
 	}
 	return "error"
@@ -222,8 +247,11 @@ func (s *stream) reason(err error) string {
 
 // step writes what is next, if anything.
 func (s *stream) step() (wrote bool, err error) {
-	if err := s.out.Context().Err(); err != nil {
+	if err := s.lost(); err != nil {
 		return false, err
+	}
+	if s.snap != nil {
+		return true, s.snapshotPage()
 	}
 	limit := s.hub.visible.Load()
 	if b, ok := s.barrier(); ok {
@@ -244,7 +272,7 @@ func (s *stream) step() (wrote bool, err error) {
 			s.setBehind(true) // the limit falls inside the batch; the page is cut there
 			return true, nil
 		}
-		if err := s.write(b.buf, b.events); err != nil {
+		if err := s.writeBatch(b); err != nil {
 			return false, err
 		}
 		s.moveTo(Cursor{Epoch: s.hub.epoch.Load(), Pos: b.end})
@@ -282,20 +310,46 @@ func (s *stream) write(b []byte, events int) error {
 		return nil
 	}
 	s.beat.Store(false)
-	if _, err := s.out.Write(b); err != nil {
+	if s.fast != nil {
+		if err := s.fast.write(b); err != nil {
+			return err
+		}
+	} else if _, err := s.out.Write(b); err != nil {
 		return err
 	}
-	s.lastWrite.Store(s.hub.tick.Load())
-	s.sentBytes.Add(int64(len(b)))
+	s.wrote(len(b), events)
+	return nil
+}
+
+// writeBatch writes what came from the ring.
+func (s *stream) writeBatch(b batch) error {
+	if b.events == 0 {
+		return nil
+	}
+	if s.fast == nil {
+		return s.write(b.chunk.plain(), b.events)
+	}
+	s.beat.Store(false)
+	if err := s.fast.writeChunk(b.chunk.bytes()); err != nil {
+		return err
+	}
+	s.wrote(len(b.chunk.plain()), b.events)
+	return nil
+}
+
+// wrote counts one write.
+func (s *stream) wrote(bytes, events int) {
+	tick := s.hub.tick.Load()
+	s.lastWrite.Store(tick)
+	s.sentBytes.Add(int64(bytes))
 	c := &s.hub.counters
 	c.sends.Add(1)
-	c.sentBytes.Add(int64(len(b)))
+	c.sentBytes.Add(int64(bytes))
 	if events > 0 {
-		s.lastData = s.hub.tick.Load()
+		s.lastData = tick
 		s.sentEvents.Add(int64(events))
 		c.delivered.Add(int64(events))
 	}
-	return nil
 }
 
 func (s *stream) moveTo(c Cursor) {
@@ -379,7 +433,7 @@ func (s *stream) catchUp() error {
 		page, s.page = *s.page, nil // the first page, read before the head went out
 	} else {
 		var err error
-		page, err = s.hub.readLog(s.out.Context(), Query{
+		page, err = s.hub.readLog(s.context(), Query{
 			Select: s.feed.sel, After: s.cur, Told: s.told,
 			Limit: pageEvents, MaxBytes: s.hub.pageBytes(),
 		})
@@ -401,7 +455,7 @@ func (s *stream) catchUp() error {
 		page.Events, page.More, page.Ended = page.Events[:n], true, false
 		next.Pos = b
 	}
-	buf, events := s.buf[:0], 0
+	buf, events := s.newPage(), 0
 	for i := range page.Events {
 		ev := &page.Events[i]
 		if ev.Close && ev.Type == TypeEnd || s.types != nil && !s.types[typeName(ev.Type)] {
@@ -414,9 +468,7 @@ func (s *stream) catchUp() error {
 		events++
 	}
 	page.Events = nil
-	err := s.write(buf, events)
-	s.keep(buf)
-	if err != nil {
+	if err := s.writePage(buf, events); err != nil {
 		return err
 	}
 	s.hub.counters.replayed.Add(int64(events))
@@ -465,14 +517,29 @@ func (s *stream) atHead() error {
 	return nil
 }
 
-// keep gives the page buffer back to the next page, if it is of ordinary size
-// and the stream is still behind: an idle stream holds none.
-func (s *stream) keep(buf []byte) {
+// newPage returns a buffer to which the blocks of a page are appended.
+func (s *stream) newPage() []byte {
+	if s.fast != nil {
+		return newChunk(maxPage)
+	}
+	return s.buf[:0]
+}
+
+// writePage writes a page with so many events. A stream that stays behind keeps
+// the buffer for its next page, if few do: an idle stream holds none.
+func (s *stream) writePage(buf []byte, events int) error {
+	if s.fast != nil {
+		if len(buf) == chunkHead {
+			return nil
+		}
+		return s.writeBatch(batch{chunk: sealChunk(buf), events: events})
+	}
+	err := s.write(buf, events)
+	s.buf = nil
 	if cap(buf) <= 2*maxPage && s.behind && s.hub.behind.Load() < 1024 {
 		s.buf = buf
-	} else {
-		s.buf = nil
 	}
+	return err
 }
 
 // gap says that history is not complete, and goes on from what there is.
@@ -483,7 +550,7 @@ func (s *stream) gap(page *Page) error {
 	if s.sub.Snapshot {
 		id = "" // a break before the snapshot's end must not hide the gap
 	} else if s.sub.OnGapNew {
-		head, err := s.hub.readLog(s.out.Context(), Query{Select: s.feed.sel, Head: true})
+		head, err := s.hub.readLog(s.context(), Query{Select: s.feed.sel, Head: true})
 		if err != nil {
 			return s.readFailed(err)
 		}
@@ -500,53 +567,49 @@ func (s *stream) gap(page *Page) error {
 	return nil
 }
 
-// snapshot sends the newest event of each key as of one cut, without ids, and
-// goes on after the cut.
+// snapshot begins to send the newest event of each key as of one cut, without
+// ids; then it goes on after the cut.
 func (s *stream) snapshot() error {
 	s.hub.counters.snapshots.Add(1)
 	s.setBehind(true)
-	if err := s.write(controlFrame("snapshot", snapshotData{State: "begin"}, ""), 0); err != nil {
+	s.snap, s.snapped = &Query{Select: s.feed.sel, Latest: true, Limit: pageEvents}, 0
+	return s.write(controlFrame("snapshot", snapshotData{State: "begin"}, ""), 0)
+}
+
+// snapshotPage sends the next page of it. A stream that ends before the last
+// one gets a new snapshot when it returns: no id was given.
+func (s *stream) snapshotPage() error {
+	s.snap.MaxBytes = s.hub.pageBytes()
+	page, err := s.hub.readLog(s.context(), *s.snap)
+	if err != nil {
+		return s.readFailed(err)
+	}
+	buf, events := s.newPage(), 0
+	for i := range page.Events {
+		if s.types == nil || s.types[typeName(page.Events[i].Type)] {
+			buf = appendFrame(buf, &page.Events[i], s.form|formNoID)
+			events++
+		}
+	}
+	page.Events = nil
+	if err := s.writePage(buf, events); err != nil {
 		return err
 	}
-	count := 0
-	q := Query{Select: s.feed.sel, Latest: true, Limit: pageEvents}
-	for {
-		q.MaxBytes = s.hub.pageBytes()
-		page, err := s.hub.readLog(s.out.Context(), q)
-		if err != nil {
-			return s.readFailed(err)
-		}
-		buf, events := s.buf[:0], 0
-		for i := range page.Events {
-			if s.types == nil || s.types[typeName(page.Events[i].Type)] {
-				buf = appendFrame(buf, &page.Events[i], s.form|formNoID)
-				events++
-			}
-		}
-		page.Events = nil
-		err = s.write(buf, events)
-		s.keep(buf)
-		if err != nil {
-			return err
-		}
-		count += events
-		if page.Mark == "" {
-			s.moveTo(page.Next)
-			s.told = page.Told
-			break
-		}
-		q.Mark, q.After = page.Mark, page.Next
-		if s.closing.Load() != nil {
-			return nil // the client gets a new snapshot when it returns
-		}
+	s.snapped += events
+	if page.Mark != "" {
+		s.snap.Mark, s.snap.After = page.Mark, page.Next
+		return nil
 	}
-	return s.write(controlFrame("snapshot", snapshotData{State: "end", Count: &count}, s.cur.String()), 0)
+	s.snap = nil
+	s.moveTo(page.Next)
+	s.told = page.Told
+	return s.write(controlFrame("snapshot", snapshotData{State: "end", Count: &s.snapped}, s.cur.String()), 0)
 }
 
 // readFailed turns an error of the log into the stream's end: the client
 // resumes, and is answered by a log that works or by a status.
 func (s *stream) readFailed(err error) error {
-	if s.out.Context().Err() == nil && !errors.Is(err, ErrStopped) {
+	if s.lost() == nil && !errors.Is(err, ErrStopped) {
 		s.hub.opts.Logger.Error("tailrace: reading the log for a stream failed", "conn", s.id, "err", err)
 	}
 	s.farewell("error")

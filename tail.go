@@ -3,6 +3,7 @@ package tailrace
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -207,6 +208,7 @@ func (h *Hub) wake(dirty []*feed) *pass {
 			s.wakeIn(p)
 		}
 		f.mu.Unlock()
+		h.wakeShards(f)
 	}
 	return p
 }
@@ -241,7 +243,12 @@ func (h *Hub) join(sel Selector, s *stream) *feed {
 	defer h.tailMu.Unlock()
 	f := h.feeds[key]
 	if f == nil {
-		f = &feed{key: key, sel: sel, from: h.visible.Load(), streams: map[*stream]struct{}{}}
+		for _, part := range [][]string{sel.Topics, sel.Patterns} {
+			for i := range part {
+				part[i] = strings.Clone(part[i]) // not a piece of a request
+			}
+		}
+		f = &feed{key: key, sel: sel, from: h.visible.Load(), streams: map[*stream]struct{}{}, fast: h.shardCounts()}
 		h.feeds[key] = f
 		h.matcher.add(f)
 	}
@@ -255,10 +262,11 @@ func (h *Hub) join(sel Selector, s *stream) *feed {
 func (h *Hub) leave(f *feed, s *stream) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.streams, s)
-	if len(f.streams) == 0 {
-		f.idle = time.Now()
+	if s.fast != nil {
+		f.taken--
 	}
+	delete(f.streams, s)
+	f.idle = time.Now()
 }
 
 // feedLinger is how long a feed outlives its last stream, so that one that
@@ -273,7 +281,7 @@ func (h *Hub) tidyFeeds(now time.Time) {
 	for key, f := range h.feeds {
 		f.mu.Lock()
 		f.joins = [sharedForms]join{}
-		if len(f.streams) == 0 && now.Sub(f.idle) >= feedLinger {
+		if len(f.streams) == 0 && f.taken == 0 && now.Sub(f.idle) >= feedLinger {
 			h.release(f.drop(len(f.ring)))
 			delete(h.feeds, key)
 			h.matcher.remove(f)
@@ -322,6 +330,7 @@ func (h *Hub) sweep() {
 			for _, s := range h.snapshotStreams() {
 				s.beatIfDue(now.Unix())
 			}
+			h.sweepShards()
 			h.tidyFeeds(now)
 		}
 	}

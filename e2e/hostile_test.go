@@ -306,31 +306,40 @@ func TestSlowPublishers(t *testing.T) {
 	s.alive()
 }
 
-// TestPipelinedBytes: what a subscriber sends behind its request is no request,
-// and its stream is as exact as any.
+// TestPipelinedBytes: what a subscriber sends behind its request is no request.
+// Sent with it, it ends the stream, cleanly; sent later, it is not looked at.
 func TestPipelinedBytes(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	conn, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
+	const request = "GET /v1/topics/demo HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+	const evil = "POST /v1/topics/demo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n\r\nevil"
+	open := func(sent string) (net.Conn, *sse.Decoder) {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(startTime))
+		io.WriteString(conn, sent)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn, sse.NewDecoder(resp.Body, nil)
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(startTime))
-	evil := "POST /v1/topics/demo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n\r\nevil"
-	io.WriteString(conn, "GET /v1/topics/demo HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"+evil)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
+	var ev sse.Event
+	_, dec := open(request + evil)
+	if err := dec.Decode(&ev); err != io.EOF {
+		t.Errorf("a pipelined request: event %q (%v), want the end", ev.Data, err)
 	}
-	io.WriteString(conn, evil)
-	dec := sse.NewDecoder(resp.Body, nil)
+
+	conn, dec := open(request)
 	for n := range 3 {
 		post(t, s.url("/v1/topics/demo"), fmt.Sprint(n))
-		var ev sse.Event
 		if err := dec.Decode(&ev); err != nil || string(ev.Data) != fmt.Sprint(n) {
 			t.Fatalf("event %q (%v), want %d", ev.Data, err, n)
 		}
+		io.WriteString(conn, evil)
 	}
 	s.alive()
 }

@@ -68,8 +68,11 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		PublishTimeout: c.Publish.Timeout,
 		DrainWindow:    max(c.Drain.Window, time.Millisecond), // 0 would be the hub's default
 		Logger:         logger,
-		OnConnect:      func(s tailrace.ConnInfo) { logStream(logger, "stream opened", s) },
-		OnDisconnect:   func(s tailrace.ConnInfo) { logStream(logger, "stream ended", s) },
+
+		DisableFastEngine: c.Engine == "portable",
+
+		OnConnect:    func(s tailrace.ConnInfo) { logStream(logger, "stream opened", s) },
+		OnDisconnect: func(s tailrace.ConnInfo) { logStream(logger, "stream ended", s) },
 	})
 	if err != nil {
 		return errors.Join(err, log.Close())

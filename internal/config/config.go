@@ -21,6 +21,7 @@ type Config struct {
 	CORS      CORS      `config:"cors"`
 	Policies  []Policy  `config:"policies" help:"policies of topics, the first whose pattern matches wins; a YAML list of"`
 	Stream    Stream    `config:"stream"`
+	Engine    string    `config:"engine" help:"auto lets plain HTTP/1.1 streams on Linux bypass net/http, portable never does" oneof:"auto portable"`
 	Memory    Buffers   `config:"memory"`
 	Drain     Drain     `config:"drain"`
 	Publish   Publish   `config:"publish"`
@@ -118,6 +119,7 @@ func Default(dev bool) *Config {
 		Log:     Log{Engine: "pebble", Dir: "./data", CursorLife: 7 * 24 * time.Hour},
 		CORS:    CORS{MaxAge: 2 * time.Hour},
 		Stream:  Stream{Heartbeat: 15 * time.Second, StallTimeout: 30 * time.Second},
+		Engine:  "auto",
 		Memory:  Buffers{Ring: 256 << 20, Replay: 64 << 20},
 		Drain:   Drain{Delay: 5 * time.Second, Window: 30 * time.Second, Max: 2 * time.Minute},
 		Publish: Publish{Timeout: 10 * time.Second},

@@ -1,0 +1,133 @@
+package tailrace
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// shards are the fast engine's: one per core, each with its own sockets. They
+// start with the first connection.
+type shards struct {
+	once    sync.Once
+	started atomic.Bool // list and queue are set
+	list    []*shard
+	queue   replayQueue // streams that the log serves
+	wg      sync.WaitGroup
+}
+
+// startShards starts the engine and reports whether it runs.
+func (h *Hub) startShards() bool {
+	if h.opts.DisableFastEngine {
+		return false
+	}
+	h.shards.once.Do(func() {
+		h.shards.queue.cond = sync.NewCond(&h.shards.queue.mu)
+		for i := range h.cores {
+			sh, err := newShard(h, i)
+			if err != nil {
+				h.opts.Logger.Warn("tailrace: no fast engine, streams keep their goroutines", "err", err)
+				h.shards.list = nil
+				return
+			}
+			h.shards.list = append(h.shards.list, sh)
+		}
+		for _, sh := range h.shards.list {
+			h.shards.wg.Go(sh.run)
+			h.shards.wg.Go(sh.watch)
+		}
+		for range replayReaders() {
+			h.shards.wg.Go(h.replay)
+		}
+		h.shards.started.Store(true)
+	})
+	return h.shards.started.Load()
+}
+
+// shardCounts returns a feed's counters, one a shard.
+func (h *Hub) shardCounts() []atomic.Int32 { return make([]atomic.Int32, h.cores) }
+
+func newShard(h *Hub, index int) (*shard, error) {
+	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(epfd, true); err != nil {
+		syscall.Close(epfd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &shard{
+		hub: h, index: index, epfd: epfd,
+		poll:  os.NewFile(uintptr(epfd), "epoll"),
+		wake:  make(chan struct{}, 1),
+		lists: map[*feed][]*stream{},
+	}, nil
+}
+
+// stopShards ends the engine. All its streams have ended.
+func (h *Hub) stopShards() {
+	if !h.shards.started.Load() {
+		return
+	}
+	for _, sh := range h.shards.list {
+		sh.mu.Lock()
+		sh.ended = true
+		sh.mu.Unlock()
+		sh.signal()
+		sh.poll.Close()
+	}
+	h.shards.queue.close()
+	h.shards.wg.Wait()
+}
+
+// replayQueue hands streams that the log serves to the workers, first come,
+// first served, one page each.
+type replayQueue struct {
+	mu     sync.Mutex
+	cond   *sync.Cond
+	list   []*stream
+	closed bool
+}
+
+func (q *replayQueue) put(s *stream) {
+	q.mu.Lock()
+	q.list = append(q.list, s)
+	q.mu.Unlock()
+	q.cond.Signal()
+}
+
+func (q *replayQueue) take() *stream {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.list) == 0 && !q.closed {
+		q.cond.Wait()
+	}
+	if len(q.list) == 0 {
+		return nil
+	}
+	s := q.list[0]
+	q.list[0] = nil
+	q.list = q.list[1:]
+	return s
+}
+
+func (q *replayQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.cond.Broadcast()
+}
+
+// replay is a worker: it takes one step of a stream that the log serves and
+// gives it back to its shard.
+func (h *Hub) replay() {
+	for {
+		s := h.shards.queue.take()
+		if s == nil {
+			return
+		}
+		_, err := s.step()
+		s.shard.Load().giveBack(s, err)
+	}
+}
