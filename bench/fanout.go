@@ -22,15 +22,20 @@ const deliveryConfig = `policies:
 // compared with.
 type load struct {
 	name      string
+	engine    string // of the configuration
 	flags     []string
 	reference string // a baseline of ssebench
 	atMost    float64
 }
 
 func loads() []load {
+	oneByOne := []string{"-d", "3s"}
+	fiveHundred := []string{"-rate", "500", "-c", "16", "-d", "2s", "-warmup", "500ms"}
 	return []load{
-		{"one event at a time to 1,000", []string{"-d", "3s"}, "flush", 1.0},
-		{"500 events/s to 1,000", []string{"-rate", "500", "-c", "16", "-d", "2s", "-warmup", "500ms"}, "floor", 0.6},
+		{"portable engine, one event at a time to 1,000", "portable", oneByOne, "flush", 1.0},
+		{"portable engine, 500 events/s to 1,000", "portable", fiveHundred, "floor", 0.6},
+		{"fast engine, one event at a time to 1,000", "auto", oneByOne, "floor", 1.35},
+		{"fast engine, 500 events/s to 1,000", "auto", fiveHundred, "floor", 0.35},
 	}
 }
 
@@ -55,7 +60,7 @@ func measureFanout(ctx context.Context, l *lab) ([]figure.Row, error) {
 	var rows []figure.Row
 	for _, ld := range loads() {
 		got, err := ld.measure(ctx, l, tool, func(addr, dir string) string {
-			args := append(serverArgs(dir)(addr), "--config", config)
+			args := append(serverArgs(dir)(addr), "--config", config, "--engine", ld.engine)
 			return "'" + tailrace + "' '" + strings.Join(args, "' '") + "'"
 		})
 		rows = append(rows, got...)
