@@ -80,7 +80,10 @@ func killNineWithRetention(t *testing.T, chance *rand.Rand, kills int) {
 // murder kills the server at a random moment of its work, one time in four once
 // more before it is up, and starts it again.
 func murder(s *server, l *load, chance *rand.Rand) {
-	l.progress(chance.IntN(500))
+	if !l.progress(chance.IntN(500)) {
+		s.dump()
+		s.t.Fatal("publishing does not get on")
+	}
 	time.Sleep(time.Duration(chance.IntN(20_000)) * time.Microsecond)
 	s.kill()
 	if chance.IntN(4) == 0 {

@@ -127,7 +127,8 @@ func (l *load) finish() *history {
 	p.done()
 	l.reads.Wait()
 	if l.ctx.Err() != nil {
-		l.t.Error("not all readers came to the end in time")
+		l.t.Error("not all publishers and readers came to the end in time")
+		l.server.dump()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,31 +136,50 @@ func (l *load) finish() *history {
 	return &l.history
 }
 
-// wholeLog reads all that is kept, as pages.
+// wholeLog reads all that is kept, up to the end marks.
 func wholeLog(t testing.TB, s *server) []record {
 	t.Helper()
-	var log []record
-	for next := ""; ; {
-		var page struct {
-			Events []envelope
-			Next   string
-			More   bool
-			Gap    *tailrace.Gap
-		}
-		query := url.Values{"topic": {"**"}, "format": {"json"}, "limit": {"1000"}, "last_event_id": {next}}
-		getJSON(t, s.url("/v1/events?"+query.Encode()), &page)
-		if page.Gap != nil { // retention is still at it
-			log, next = nil, ""
-			continue
-		}
-		for _, e := range page.Events {
-			log = append(log, e.record())
-		}
-		if !page.More {
+	for range 100 {
+		if log, ok := readLog(t, s); ok {
 			return log
 		}
-		next = page.Next
 	}
+	t.Error("retention never comes to rest")
+	return nil
+}
+
+// readLog reads the log once. It fails if retention removes events meanwhile.
+func readLog(t testing.TB, s *server) (log []record, ok bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url("/v1/events?topic=**&from=start&meta=1"), nil)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	ends := 0
+	for ev, err := range sse.Events(resp.Body) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Type == tailrace.TypeGap {
+			return nil, false
+		}
+		var e envelope
+		if err := json.Unmarshal(ev.Data, &e); err != nil {
+			t.Fatalf("%v in %s", err, ev.Data)
+		}
+		log = append(log, e.record())
+		if e.Data == endMark+e.Topic {
+			if ends++; ends == len(loadTopics) {
+				return log, true
+			}
+		}
+	}
+	t.Fatal("the stream ends before the log does")
+	return nil, false
 }
 
 // envelope is the JSON form of an event.
@@ -465,11 +485,17 @@ func (r *subscriber) connect() {
 	}
 }
 
-// progress waits until n more events are acknowledged, or publishing ends.
-func (l *load) progress(n int) {
+// progress waits until n more events are acknowledged, or publishing ends. It
+// says whether that was in time.
+func (l *load) progress(n int) bool {
+	deadline := time.Now().Add(drainTime)
 	for until := l.acked.Load() + int64(n); l.acked.Load() < until && !isClosed(l.ending) && l.ctx.Err() == nil; {
+		if time.Now().After(deadline) {
+			return false
+		}
 		wait(l.ctx, time.Millisecond)
 	}
+	return true
 }
 
 // trim has all but the newest events of a topic removed, again and again.

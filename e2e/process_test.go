@@ -147,15 +147,21 @@ func (s *server) stop() {
 	case <-s.exited:
 	case <-time.After(30 * time.Second):
 		s.t.Error("the server does not end after SIGTERM")
-		s.cmd.Process.Signal(syscall.SIGQUIT)
-		<-s.exited
-		s.t.Log(s.stderr.tail(100_000))
+		s.dump()
 	}
 	if s.err != nil {
 		s.t.Errorf("after SIGTERM: %v\n%s", s.err, s.stderr.tail(4000))
 	}
 	s.check()
 	s.cmd = nil
+}
+
+// dump ends a server that is stuck, and logs where its goroutines are.
+func (s *server) dump() {
+	s.t.Helper()
+	s.cmd.Process.Signal(syscall.SIGQUIT)
+	<-s.exited
+	s.t.Log(s.stderr.tail(200_000))
 }
 
 // check fails the test for what a server must never say.
