@@ -36,6 +36,7 @@ type committer struct {
 	find   finder // of the store before the batch
 	calls  []*call
 	events []tailrace.Event // memory of the chunk that is being filled
+	chunk  int              // bytes of data in events
 	start  int              // in events, of the batch being built
 	first  uint64           // position of events[start]
 	bytes  int              // of data in the batch
@@ -262,9 +263,9 @@ func (c *committer) takeEvents() {
 	}
 	clear(c.calls[len(keep):])
 	c.calls = keep
-	if len(c.events)+n > cap(c.events) {
+	if len(c.events)+n > cap(c.events) || c.chunk >= chunkBytes {
 		c.events = make([]tailrace.Event, 0, max(chunkEvents, n))
-		c.start = 0
+		c.start, c.chunk = 0, 0
 	}
 	at := len(c.events)
 	room := c.events[:at+n]
@@ -449,6 +450,7 @@ func (c *committer) add(t *topic, e tailrace.Event, r *tailrace.Receipt) error {
 	c.totals.count++
 	c.totals.bytes += int64(len(e.Data))
 	c.bytes += len(e.Data)
+	c.chunk += len(e.Data)
 	c.topics = binary.AppendUvarint(c.topics, t.t)
 	if t.policy.Durability == tailrace.Fsync {
 		c.sync = true

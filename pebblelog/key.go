@@ -96,10 +96,15 @@ func pairKey(b []byte, kind byte, x, y uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, y)
 }
 
-// pair reads the two numbers of an e, f or x key, the one of a b key, the T of a k key.
+// keyNumber is the i-th number of a key: of e, f and x keys there are two, of b and k keys one.
 func keyNumber(k []byte, i int) uint64 {
 	if len(k) < 1+8*(i+1) {
 		return 0
 	}
 	return binary.BigEndian.Uint64(k[1+8*i:])
+}
+
+// kindBounds are those of all keys of a kind.
+func kindBounds(kind byte) *pebble.IterOptions {
+	return &pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}}
 }

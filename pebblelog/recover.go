@@ -137,7 +137,7 @@ func (c *committer) loadFolded() error {
 
 // lastOfKind copies the last entry of a kind; k is nil if there is none.
 func lastOfKind(db pebble.Reader, kind byte) (k, v []byte, err error) {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
+	it, err := db.NewIter(kindBounds(kind))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,7 +152,7 @@ func lastOfKind(db pebble.Reader, kind byte) (k, v []byte, err error) {
 }
 
 func loadEpochs(db pebble.Reader) (epochs, error) {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindEpoch}, UpperBound: []byte{kindEpoch + 1}})
+	it, err := db.NewIter(kindBounds(kindEpoch))
 	if err != nil {
 		return nil, err
 	}

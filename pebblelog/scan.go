@@ -310,7 +310,7 @@ func (r *read) openWalk() (*walkers, error) {
 	if w.batches, err = r.batches(); err != nil {
 		return nil, err
 	}
-	w.events, err = r.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{kindEvent}, UpperBound: []byte{kindEvent + 1}})
+	w.events, err = r.snap.NewIter(kindBounds(kindEvent))
 	if err != nil {
 		return nil, errors.Join(err, w.batches.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -150,3 +151,34 @@ func (f *shimFile) SyncData() error {
 }
 
 func (f *shimFile) SyncTo(n int64) (bool, error) { return f.File.SyncTo(n) }
+
+// countingFS counts bytes read.
+type countingFS struct {
+	vfs.FS
+	read atomic.Int64
+}
+
+func (c *countingFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := c.FS.Open(name, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &countingFile{f, c}, nil
+}
+
+type countingFile struct {
+	vfs.File
+	c *countingFS
+}
+
+func (f *countingFile) Read(b []byte) (int, error) {
+	n, err := f.File.Read(b)
+	f.c.read.Add(int64(n))
+	return n, err
+}
+
+func (f *countingFile) ReadAt(b []byte, at int64) (int, error) {
+	n, err := f.File.ReadAt(b, at)
+	f.c.read.Add(int64(n))
+	return n, err
+}

@@ -13,6 +13,7 @@ const (
 	tailBytes   = 8 << 20
 	tailRaises  = 1024
 	chunkEvents = 256
+	chunkBytes  = tailBytes / 8 // chunks go whole, and share memory
 )
 
 // tail is what readers see of the log's end: the visible position, and in memory the newest
@@ -84,7 +85,7 @@ func (t *tail) publish(v view, first uint64, events []tailrace.Event, bytes int)
 // joins reports whether events stand right behind c's, in positions and in memory.
 func (c *chunk) joins(first uint64, events []tailrace.Event) bool {
 	n := len(c.events)
-	return first == c.first+uint64(n) && cap(c.events) >= n+len(events) && &c.events[:n+1][n] == &events[0]
+	return first == c.first+uint64(n) && c.bytes < chunkBytes && cap(c.events) >= n+len(events) && &c.events[:n+1][n] == &events[0]
 }
 
 // raise notes raises that are about to be written: from then on those whom they concern are
