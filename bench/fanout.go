@@ -30,7 +30,7 @@ type load struct {
 
 func loads() []load {
 	oneByOne := []string{"-d", "3s"}
-	fiveHundred := []string{"-rate", "500", "-c", "16", "-d", "2s", "-warmup", "500ms"}
+	fiveHundred := []string{"-rate", "500", "-c", "16", "-d", "1s", "-warmup", "500ms"}
 	return []load{
 		{"portable engine, one event at a time to 1,000", "portable", oneByOne, "flush", 1.0},
 		{"portable engine, 500 events/s to 1,000", "portable", fiveHundred, "floor", 0.6},
