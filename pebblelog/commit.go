@@ -285,21 +285,19 @@ func (c *committer) store(w *call) error {
 	}
 	for i := range w.events {
 		e, r := &w.events[i], &w.receipts[i]
-		if r.Duplicate {
-			continue
-		}
 		t, err := c.topic(e.Topic)
 		if err != nil {
 			return err
 		}
 		if e.ID != "" {
+			// Events of this call may have taken the id, or freed it.
 			id := ownID{t, e.ID}
-			switch p := c.ids[id]; {
-			case r.Err != nil:
-				c.ids[id] = 0
-			case p != claimed: // the same id came before in this call
+			if p := c.ids[id]; p != 0 && p != claimed {
 				*r = tailrace.Receipt{Cursor: c.l.epochs.Load().cursor(p), ID: e.ID, Duplicate: true}
 				continue
+			}
+			if r.Err != nil {
+				c.ids[id] = 0
 			}
 		}
 		if r.Err != nil {
@@ -506,6 +504,11 @@ func (c *committer) touch(t *topic) {
 
 // setKey makes e the newest event of its key, or forgets the key.
 func (c *committer) setKey(t *topic, e *tailrace.Event) error {
+	if t.policy.KeepLatest && t.floor > 0 && t.is(rowIDs) && t.is(rowKeys) {
+		if err := c.freeID(t, e.Key); err != nil {
+			return err
+		}
+	}
 	t.flags |= rowKeys
 	c.key = stateKey(c.key[:0], t.t, e.Key)
 	if e.Remove {
@@ -513,6 +516,31 @@ func (c *committer) setKey(t *topic, e *tailrace.Event) error {
 	}
 	c.val = appendState(c.val[:0], c.last, e, t.policy.KeepLatest)
 	return c.batch.Set(c.key, c.val, nil)
+}
+
+// freeID frees the own id of the newest event of a key that is about to be replaced, if that
+// event was kept for its key alone.
+func (c *committer) freeID(t *topic, key string) error {
+	c.key = stateKey(c.key[:0], t.t, key)
+	v, ok, err := c.find.get(c.key)
+	if !ok || err != nil {
+		return err
+	}
+	p, rec, err := parseState(v)
+	if err != nil || p > t.floor || len(rec) == 0 {
+		return err
+	}
+	old, err := parseRecord(rec)
+	if err != nil || len(old.id) == 0 {
+		return err
+	}
+	id := ownID{t, string(old.id)}
+	if q, ok := c.ids[id]; ok && q != p {
+		return nil // replaced before, in this batch; the id may be another event's by now
+	}
+	c.ids[id] = 0
+	c.key = idKey(c.key[:0], id.id, t.t)
+	return c.batch.Delete(c.key, nil)
 }
 
 // finish writes the batch, brings it to the disk as its events ask, and makes it visible.
