@@ -28,7 +28,6 @@ type floor struct {
 	ended chan struct{}
 	index map[string][]int64 // offsets of the records of a topic
 	size  int64
-	err   error
 }
 
 type floorCall struct {
