@@ -10,7 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/tailrace/tailrace/internal/chromium"
 )
 
 // listener is a page of another origin that opens native EventSources and
@@ -33,33 +34,36 @@ type report struct {
 	Type, ID, Data string
 }
 
-func openListener(t *testing.T, b *browser) *page {
+// listening is a tab that reports what its EventSources see.
+type listening struct {
+	*chromium.Page
+	t *testing.T
+}
+
+func openListener(t *testing.T, b *chromium.Browser) *listening {
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, listener)
 	}))
 	t.Cleanup(site.Close)
-	return b.open(site.URL)
+	return &listening{b.Open(site.URL), t}
 }
 
-func (p *page) listen(name, url string) {
-	p.eval(fmt.Sprintf("listen(%q, %q)", name, url))
+func (p *listening) listen(name, url string) {
+	p.Eval(fmt.Sprintf("listen(%q, %q)", name, url), nil)
 }
 
 // next returns the next report.
-func (p *page) next() report {
+func (p *listening) next() report {
 	p.t.Helper()
 	var r report
-	select {
-	case text := <-p.reports:
-		p.result(json.RawMessage(text), &r)
-	case <-time.After(browserTime):
-		p.t.Fatal("the page reports nothing more")
+	if err := json.Unmarshal([]byte(p.Report()), &r); err != nil {
+		p.t.Fatal(err)
 	}
 	return r
 }
 
 // state waits for the next state of an EventSource.
-func (p *page) state(name string) string {
+func (p *listening) state(name string) string {
 	p.t.Helper()
 	for {
 		if r := p.next(); r.Name == name && r.State != "" {
@@ -87,7 +91,7 @@ func post(t testing.TB, target, body string) {
 // on three with a pattern.
 func TestEventSourceResumes(t *testing.T) {
 	t.Parallel()
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	s := startServer(t)
 	p := openListener(t, b)
 	topics := []string{"one", "two", "three", "many/a", "many/b/c"}
@@ -127,7 +131,9 @@ func TestEventSourceResumes(t *testing.T) {
 			data := r.Data
 			if r.Name == "several" && r.Type != "tailrace.gap" {
 				var e envelope
-				p.result(json.RawMessage(r.Data), &e)
+				if err := json.Unmarshal([]byte(r.Data), &e); err != nil {
+					t.Fatal(err)
+				}
 				if n := seen[r.Name]; e.Topic != topics[n%len(topics)] || r.ID != e.Cursor.String() {
 					t.Errorf("source several: event %d has the topic %q, the cursor %v and the id %q", n, e.Topic, e.Cursor, r.ID)
 				}
@@ -162,7 +168,7 @@ func TestEventSourceResumes(t *testing.T) {
 // wants it to, and only there.
 func TestEventSourceEnds(t *testing.T) {
 	t.Parallel()
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	s := startServer(t, "--policies", `[{pattern: closing, closable: true}]`, "--limits.streams", "2")
 	p := openListener(t, b)
 
@@ -215,7 +221,7 @@ func TestEventSourceEnds(t *testing.T) {
 			t.Fatalf("on a full server the EventSource is %s, want %s", state, want)
 		}
 	}
-	p.eval(`sources.first.close()`)
+	p.Eval(`sources.first.close()`, nil)
 	if state := p.state("third"); state != "open" {
 		t.Fatalf("once there is room the EventSource is %s, want open", state)
 	}
@@ -225,28 +231,29 @@ func TestEventSourceEnds(t *testing.T) {
 // published, and its publish box publishes.
 func TestStartPageIsLive(t *testing.T) {
 	t.Parallel()
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	s := startServer(t)
-	p := b.open(s.url("/"))
+	p := b.Open(s.url("/"))
 	const state = `document.getElementById("state").dataset.state`
-	p.await(state + ` === "live"`)
+	p.Wait(state + ` === "live"`)
 	post(t, s.url("/v1/topics/demo"), "hello from outside")
-	p.await(`document.getElementById("events").innerText.includes("hello from outside")`)
-	p.eval(`document.getElementById("publish-topic").value = "orders/eu";
+	p.Wait(`document.getElementById("events").innerText.includes("hello from outside")`)
+	p.Eval(`document.getElementById("publish-topic").value = "orders/eu";
 		document.getElementById("publish-type").value = "created";
 		document.getElementById("publish-data").value = '{"total": 7}';
-		document.getElementById("publish").requestSubmit()`)
-	p.await(`document.getElementById("events").innerText.includes('{"total": 7}')`)
-	p.screenshot(t.Name())
+		document.getElementById("publish").requestSubmit()`, nil)
+	p.Wait(`document.getElementById("events").innerText.includes('{"total": 7}')`)
+	p.Screenshot(t.Name())
 
 	s.kill()
-	p.await(state + ` !== "live"`)
+	p.Wait(state + ` !== "live"`)
 	s.start()
 	post(t, s.url("/v1/topics/demo"), "hello again")
-	p.await(`document.getElementById("events").innerText.includes("hello again")`)
-	p.screenshot(t.Name() + "-after-restart")
-	n := p.eval(`[...document.querySelectorAll("#events .data")].map(e => e.textContent).join("|")`)
-	if string(n) != `"hello again|{\"total\": 7}|hello from outside"` {
-		t.Errorf("the page shows %s", n)
+	p.Wait(`document.getElementById("events").innerText.includes("hello again")`)
+	p.Screenshot(t.Name() + "-after-restart")
+	var shown string
+	p.Eval(`[...document.querySelectorAll("#events .data")].map(e => e.textContent).join("|")`, &shown)
+	if shown != `hello again|{"total": 7}|hello from outside` {
+		t.Errorf("the page shows %s", shown)
 	}
 }

@@ -8,13 +8,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
 // patience is how long a page may take to do what a test waits for.
-const patience = 30 * time.Second
+const patience = 90 * time.Second // of a machine that is busy with other tests
 
 // Browser is one running Chromium. Its pages may be used from several
 // goroutines.
@@ -25,26 +27,34 @@ type Browser struct {
 	mu      sync.Mutex // guards what follows
 	next    int
 	waiting map[int]chan answer
+	pages   map[string]*Page // by session
 	gone    bool
 }
 
 type command struct {
 	ID      int    `json:"id"`
 	Method  string `json:"method"`
-	Params  any    `json:"params"`
+	Params  any    `json:"params,omitempty"`
 	Session string `json:"sessionId,omitempty"`
 }
 
+// answer is what the browser says: the result of a command, or an event of a
+// page.
 type answer struct {
-	ID     int             `json:"id"`
-	Result json.RawMessage `json:"result"`
-	Error  *struct {
+	ID      int             `json:"id"`
+	Result  json.RawMessage `json:"result"`
+	Session string          `json:"sessionId"`
+	Method  string          `json:"method"`
+	Params  struct {
+		Payload string `json:"payload"`
+	} `json:"params"`
+	Error *struct {
 		Message string `json:"message"`
 	} `json:"error"`
 }
 
 // Start runs a Chromium until the test ends. Without one on this machine the
-// test is skipped, and says so.
+// test fails, and says what to install.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	var path string
@@ -55,7 +65,7 @@ func Start(t testing.TB) *Browser {
 		}
 	}
 	if path == "" {
-		t.Skip("no Chromium on this machine: what a browser does with this is not tested (make deps)")
+		t.Fatal("this test needs Chromium: make deps, or apt-get install chromium")
 	}
 	commands, in, err := os.Pipe()
 	if err != nil {
@@ -66,7 +76,8 @@ func Start(t testing.TB) *Browser {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--no-first-run", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe")
+		"--disable-component-update", "--disable-sync", "--disable-quic", "--disable-extensions", "--no-first-run", "--window-size=1280,900",
+		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
 	cmd.ExtraFiles = []*os.File{commands, answers} // 3 and 4 in the process
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%s: %v", path, err)
@@ -74,7 +85,7 @@ func Start(t testing.TB) *Browser {
 	commands.Close()
 	answers.Close()
 
-	b := &Browser{t: t, in: in, waiting: map[int]chan answer{}}
+	b := &Browser{t: t, in: in, waiting: map[int]chan answer{}, pages: map[string]*Page{}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -112,11 +123,17 @@ func (b *Browser) read(out *os.File) {
 			return
 		}
 		var a answer
-		if json.Unmarshal(message[:len(message)-1], &a) == nil && a.ID != 0 {
-			b.waiting[a.ID] <- a
-			delete(b.waiting, a.ID)
-		}
+		err = json.Unmarshal(message[:len(message)-1], &a)
+		waiting, page := b.waiting[a.ID], b.pages[a.Session]
+		delete(b.waiting, a.ID)
 		b.mu.Unlock()
+		switch {
+		case err != nil: // of no kind that is used here
+		case waiting != nil:
+			waiting <- a
+		case a.Method == "Runtime.bindingCalled" && page != nil:
+			page.reports <- a.Params.Payload
+		}
 	}
 }
 
@@ -158,9 +175,13 @@ func (b *Browser) call(session, method string, params, result any) error {
 type Page struct {
 	b       *Browser
 	session string
+	reports chan string
 }
 
-// Open opens a page.
+// maxReports is how many reports may wait to be read.
+const maxReports = 10_000
+
+// Open opens a page and waits until it has loaded.
 func (b *Browser) Open(url string) *Page {
 	b.t.Helper()
 	var target struct {
@@ -169,14 +190,64 @@ func (b *Browser) Open(url string) *Page {
 	var session struct {
 		ID string `json:"sessionId"`
 	}
-	err := b.call("", "Target.createTarget", map[string]any{"url": url}, &target)
+	err := b.call("", "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	if err == nil {
 		err = b.call("", "Target.attachToTarget", map[string]any{"targetId": target.ID, "flatten": true}, &session)
+	}
+	p := &Page{b: b, session: session.ID, reports: make(chan string, maxReports)}
+	b.mu.Lock()
+	b.pages[session.ID] = p
+	b.mu.Unlock()
+	for _, c := range []command{
+		{Method: "Runtime.enable"},
+		{Method: "Runtime.addBinding", Params: map[string]any{"name": "report"}},
+		{Method: "Page.enable"},
+		{Method: "Page.navigate", Params: map[string]any{"url": url}},
+	} {
+		if err == nil {
+			err = b.call(session.ID, c.Method, c.Params, nil)
+		}
 	}
 	if err != nil {
 		b.t.Fatalf("chromium: open %s: %v", url, err)
 	}
-	return &Page{b, session.ID}
+	p.Wait(`document.readyState === "complete" && location.href !== "about:blank"`)
+	return p
+}
+
+// Report returns the next text that a script of the page has passed to the
+// function report.
+func (p *Page) Report() string {
+	p.b.t.Helper()
+	select {
+	case text := <-p.reports:
+		return text
+	case <-time.After(patience):
+		p.b.t.Fatal("chromium: the page reports nothing more")
+		return ""
+	}
+}
+
+// Screenshot writes a picture of the page to NAME.png in the directory that
+// TAILRACE_SCREENSHOTS names, if it names one.
+func (p *Page) Screenshot(name string) {
+	p.b.t.Helper()
+	dir := os.Getenv("TAILRACE_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	var shot struct {
+		Data []byte `json:"data"`
+	}
+	err := p.b.call(p.session, "Page.captureScreenshot", map[string]any{"format": "png"}, &shot)
+	file := filepath.Join(dir, strings.ReplaceAll(name, "/", "-")+".png")
+	if err == nil {
+		err = os.WriteFile(file, shot.Data, 0o644)
+	}
+	if err != nil {
+		p.b.t.Fatalf("chromium: screenshot: %v", err)
+	}
+	p.b.t.Log("screenshot: ", file)
 }
 
 // Eval runs JavaScript in the page, waits for it if it gives a promise, and
