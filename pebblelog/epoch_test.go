@@ -155,14 +155,14 @@ func TestIdleCrashesDoNotGrowTheRecord(t *testing.T) {
 func TestOpenReadsLittle(t *testing.T) {
 	fs := &countingFS{FS: vfs.NewMem()}
 	o := testOptions()
-	o.fs, o.memTable = fs, 1<<20
+	o.fs, o.memTable = fs, 256<<10
 	o.Rules = []tailrace.Rule{{Pattern: "**", Policy: tailrace.Policy{Durability: tailrace.Memory}}}
 	l := openTest(t, "log", o)
 	data := make([]byte, 500)
 	for i := range data {
 		data[i] = byte('a' + i%26)
 	}
-	for i := range 200 {
+	for i := range 20 {
 		var batch []tailrace.Event
 		for j := range 200 {
 			batch = append(batch, tailrace.Event{Topic: fmt.Sprintf("t/%d", i*200+j), Data: fmt.Appendf(nil, "%d%s", i*j, data)})
@@ -176,7 +176,7 @@ func TestOpenReadsLittle(t *testing.T) {
 	fs.read.Store(0)
 	o.sweep = 1 << 50
 	openTest(t, "log", o)
-	if n := fs.read.Load(); n > 2<<20 {
-		t.Errorf("%d bytes were read to open a log of 20 MB", n)
+	if n := fs.read.Load(); n > 512<<10 {
+		t.Errorf("%d bytes were read to open a log of 2 MB", n)
 	}
 }

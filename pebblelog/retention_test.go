@@ -163,20 +163,20 @@ func TestNewRulesApplyToWhatIsThere(t *testing.T) {
 
 func TestDiskCapRemovesTheOldestOfTheLog(t *testing.T) {
 	o := memOptions()
-	o.MaxDisk = 4 << 20
+	o.MaxDisk = 1 << 20
 	o.memTable = 256 << 10
 	l := openTest(t, "log", o)
 	first := mustAppend(t, l, event("old", "1"))[0].Cursor
 	noise := make([]byte, 10_000)
-	for i := range 1000 {
+	for i := range 300 {
 		for j := range noise {
 			noise[j] = byte(' ' + rand.IntN(95))
 		}
 		mustAppend(t, l, event(fmt.Sprint("t/", i%10), string(noise)))
 	}
-	eventually(t, "events go", func() bool { return mustStat(t, l, "").Bytes < 4<<20 })
+	eventually(t, "events go", func() bool { return mustStat(t, l, "").Bytes < 1<<20 })
 	got, _ := readAll(t, l, tailrace.Query{})
-	if len(got) == 0 || got[len(got)-1].Cursor.Pos < 1001 {
+	if len(got) == 0 || got[len(got)-1].Cursor.Pos < 301 {
 		t.Fatalf("%d events left", len(got))
 	}
 	for i := range got[1:] {
@@ -218,7 +218,7 @@ func TestRemovedEventsAreSteppedOverOnce(t *testing.T) {
 	o.Rules = []tailrace.Rule{{Pattern: "**", Policy: tailrace.Policy{Durability: tailrace.Memory}}}
 	o.sweep, o.tailLess = time.Hour, true
 	l := openTest(t, "log", o)
-	const n = 20_000
+	const n = 5_000
 	var batch []tailrace.Event
 	for i := range n {
 		batch = append(batch, event("hot", fmt.Sprint(i)), event(fmt.Sprint("t/", i), "x"))

@@ -12,7 +12,7 @@ func TestTailIsBounded(t *testing.T) {
 	o := memOptions()
 	o.Rules = []tailrace.Rule{{Pattern: "**", Policy: tailrace.Policy{Durability: tailrace.Memory}}}
 	l := openTest(t, "log", o)
-	for i := range 3 * tailEvents / 100 {
+	for i := range 2 * tailEvents / 100 {
 		var batch []tailrace.Event
 		for j := range 100 {
 			batch = append(batch, event("a", fmt.Sprint(i*100+j)))
