@@ -188,7 +188,7 @@ func (c *committer) apply(b *pebble.Batch, sync bool) error {
 // commit stores the calls taken.
 func (c *committer) commit() error {
 	if len(c.calls) == 1 && c.calls[0].do != nil {
-		return c.run1(c.calls[0])
+		return c.runCommand(c.calls[0])
 	}
 	if err := c.begin(); err != nil {
 		return err
@@ -211,8 +211,8 @@ func (c *committer) commit() error {
 	return nil
 }
 
-// run1 runs a command. An error of the store stops the log, any other is the caller's.
-func (c *committer) run1(w *call) error {
+// runCommand runs a command. An error of the store stops the log, any other is the caller's.
+func (c *committer) runCommand(w *call) error {
 	if w.state.CompareAndSwap(callWaits, callTaken) {
 		w.err = w.do(c)
 		var fatal *fatalError

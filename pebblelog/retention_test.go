@@ -211,7 +211,7 @@ func TestBatchesAreCutBehindWhatIsKept(t *testing.T) {
 	}
 }
 
-// TestStepsOverRemovedEventsOnce removes a million events one topic each; a reader of all must
+// TestRemovedEventsAreSteppedOverOnce trims a busy topic among many; a reader of all must
 // not step over all of them for each.
 func TestRemovedEventsAreSteppedOverOnce(t *testing.T) {
 	o := memOptions()
