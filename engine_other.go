@@ -16,7 +16,10 @@ type shard struct{}
 func (*shard) schedule(*stream) {}
 func (*shard) kill(*stream)     {}
 
-type fastConn struct{ err error }
+type fastConn struct {
+	err     error
+	pending []byte
+}
 
 func (*fastConn) write([]byte) error      { return nil }
 func (*fastConn) writeChunk([]byte) error { return nil }

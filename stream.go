@@ -59,8 +59,7 @@ type stream struct {
 	page     *Page  // the first, read before the head went out
 	snap     *Query // of the next page while a snapshot is sent
 	snapped  int    // events of it so far
-	buf      []byte
-	lastData int64 // tick of the last event, for tailrace.cursor
+	lastData int64  // tick of the last event, for tailrace.cursor
 	lastCur  uint64
 
 	pos        atomic.Uint64 // cur.Pos, for others
@@ -455,20 +454,10 @@ func (s *stream) catchUp() error {
 		page.Events, page.More, page.Ended = page.Events[:n], true, false
 		next.Pos = b
 	}
-	buf, events := s.newPage(), 0
-	for i := range page.Events {
-		ev := &page.Events[i]
-		if ev.Close && ev.Type == TypeEnd || s.types != nil && !s.types[typeName(ev.Type)] {
-			continue
-		}
-		if s.left >= 0 && events == s.left {
-			break
-		}
-		buf = appendFrame(buf, ev, s.form)
-		events++
-	}
-	page.Events = nil
-	if err := s.writePage(buf, events); err != nil {
+	list := page.Events
+	page.Events = nil // a write can take long, and needs the blocks only
+	events, err := s.writePage(list, s.form, s.left)
+	if err != nil {
 		return err
 	}
 	s.hub.counters.replayed.Add(int64(events))
@@ -517,29 +506,39 @@ func (s *stream) atHead() error {
 	return nil
 }
 
-// newPage returns a buffer to which the blocks of a page are appended.
-func (s *stream) newPage() []byte {
-	if s.fast != nil {
-		return newChunk(maxPage)
-	}
-	return s.buf[:0]
-}
+// pagePool holds buffers of pages. Pages are of about one size; what has grown
+// far beyond it is not kept.
+var pagePool = sync.Pool{New: func() any {
+	b := newChunk(maxPage + maxPage/2)
+	return &b
+}}
 
-// writePage writes a page with so many events. A stream that stays behind keeps
-// the buffer for its next page, if few do: an idle stream holds none.
-func (s *stream) writePage(buf []byte, events int) error {
-	if s.fast != nil {
-		if len(buf) == chunkHead {
-			return nil
+// writePage encodes events that came from the log, those that s wants and at
+// most so many (negative: all), and writes them. It says how many they were.
+func (s *stream) writePage(list []Event, fm form, most int) (events int, err error) {
+	kept := pagePool.Get().(*[]byte)
+	buf := (*kept)[:chunkHead]
+	for i := range list {
+		ev := &list[i]
+		if ev.Close && ev.Type == TypeEnd || s.types != nil && !s.types[typeName(ev.Type)] {
+			continue
 		}
-		return s.writeBatch(batch{chunk: sealChunk(buf), events: events})
+		if events == most {
+			break
+		}
+		buf = appendFrame(buf, ev, fm)
+		events++
 	}
-	err := s.write(buf, events)
-	s.buf = nil
-	if cap(buf) <= 2*maxPage && s.behind && s.hub.behind.Load() < 1024 {
-		s.buf = buf
+	if events > 0 {
+		c := sealChunk(buf)
+		buf = c.buf
+		err = s.writeBatch(batch{chunk: c, events: events})
 	}
-	return err
+	if cap(buf) <= 4*maxPage && (s.fast == nil || len(s.fast.pending) == 0) {
+		*kept = buf
+		pagePool.Put(kept)
+	}
+	return events, err
 }
 
 // gap says that history is not complete, and goes on from what there is.
@@ -584,15 +583,10 @@ func (s *stream) snapshotPage() error {
 	if err != nil {
 		return s.readFailed(err)
 	}
-	buf, events := s.newPage(), 0
-	for i := range page.Events {
-		if s.types == nil || s.types[typeName(page.Events[i].Type)] {
-			buf = appendFrame(buf, &page.Events[i], s.form|formNoID)
-			events++
-		}
-	}
+	list := page.Events
 	page.Events = nil
-	if err := s.writePage(buf, events); err != nil {
+	events, err := s.writePage(list, s.form|formNoID, -1)
+	if err != nil {
 		return err
 	}
 	s.snapped += events

@@ -40,8 +40,9 @@ var (
 
 // AcceptOptions are the options of [Accept] and [Handler]. Nil and the zero value are the defaults.
 type AcceptOptions struct {
-	// WriteTimeout is how long one write may take before the stream fails.
-	// 0 is DefaultWriteTimeout, negative is no limit.
+	// WriteTimeout is how long one write may take before the stream fails;
+	// over HTTP/1 up to half as long again, so that not each needs a deadline
+	// of its own. 0 is DefaultWriteTimeout, negative is no limit.
 	WriteTimeout time.Duration
 
 	// Heartbeat is the silence after which a comment line is sent, so that proxies keep the

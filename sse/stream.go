@@ -36,6 +36,8 @@ type Stream struct {
 	w            http.ResponseWriter
 	rc           *http.ResponseController
 	hasDeadlines bool
+	keepsAlone   bool      // a deadline that passes while nothing is written does no harm: HTTP/1
+	deadline     time.Time // in force on the connection; zero is none
 	closed       bool
 	err          error       // the first failure
 	timer        *time.Timer // of the heartbeat; nil without one
@@ -51,6 +53,7 @@ func newStream(w http.ResponseWriter, r *http.Request, o AcceptOptions) *Stream 
 		heartbeat:    o.Heartbeat,
 		w:            w,
 		rc:           http.NewResponseController(w),
+		keepsAlone:   r.ProtoMajor == 1,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(r.Context())
 	return s
@@ -144,6 +147,9 @@ func (s *Stream) Close() error {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	if s.err == nil {
+		s.disarm() // net/http writes the end of the response, and may keep the connection
+	}
 	s.cancel(ErrClosed)
 	return nil
 }
@@ -168,9 +174,10 @@ func (s *Stream) writeEncoded(frame []byte) error {
 // write writes p, which may be empty, and flushes. mu is held: it orders the writes.
 func (s *Stream) write(p []byte) (n int, err error) {
 	if s.hasDeadlines && s.writeTimeout > 0 {
-		s.rc.SetWriteDeadline(time.Now().Add(s.writeTimeout))
-		// Clear it even after a failure: over HTTP/2 the deadline is a timer.
-		defer s.rc.SetWriteDeadline(time.Time{})
+		s.arm()
+		if !s.keepsAlone {
+			defer s.disarm() // after a failure too
+		}
 	}
 	if len(p) > 0 {
 		if n, err = s.w.Write(p); err == nil && n < len(p) {
@@ -191,6 +198,30 @@ func (s *Stream) write(p []byte) (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// arm sees to a deadline that is at least writeTimeout away. Setting one costs as much as a tenth
+// of a small write, so over HTTP/1 it is set half a writeTimeout further out, stays, and serves
+// the writes until then: one that has passed meanwhile is only looked at by the next write, which
+// sets it anew. Over HTTP/2 it is a timer that resets the stream, so there it is cleared each time.
+func (s *Stream) arm() {
+	now := time.Now()
+	if s.deadline.Sub(now) >= s.writeTimeout {
+		return
+	}
+	s.deadline = now.Add(s.writeTimeout)
+	if s.keepsAlone {
+		s.deadline = s.deadline.Add(s.writeTimeout / 2)
+	}
+	s.rc.SetWriteDeadline(s.deadline)
+}
+
+// disarm clears the deadline.
+func (s *Stream) disarm() {
+	if !s.deadline.IsZero() {
+		s.deadline = time.Time{}
+		s.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 // beat runs when the heartbeat may be due. The timer is not reset at each write, which would cost

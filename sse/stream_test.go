@@ -59,31 +59,49 @@ func TestStreamOneFlushPerCall(t *testing.T) {
 	}
 }
 
+// Over HTTP/1 a deadline serves the writes of half a WriteTimeout; over HTTP/2,
+// where it is a timer that resets the stream, it is cleared after each.
 func TestStreamDeadlines(t *testing.T) {
+	const ms = time.Millisecond
 	tests := []struct {
 		name    string
+		major   int
 		timeout time.Duration
-		want    time.Duration // 0 is none
+		want    []time.Duration // since Accept; negative is none
 	}{
-		{"default", 0, 10 * time.Second},
-		{"set", time.Second, time.Second},
-		{"off", -1, 0},
+		{"default", 1, 0, []time.Duration{-1, 15000 * ms, 20200 * ms, -1}},
+		{"set", 1, time.Second, []time.Duration{-1, 1500 * ms, 6500 * ms, 7500 * ms, -1}},
+		{"off", 1, -1, []time.Duration{-1}},
+		{"HTTP/2", 2, time.Second, []time.Duration{-1, 1000 * ms, -1, 6000 * ms, -1, 6200 * ms, -1, 7000 * ms, -1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				rec, s := accept(t, &sse.AcceptOptions{WriteTimeout: tt.timeout})
-				time.Sleep(5 * time.Second)
-				if err := s.Send(&sse.Event{}); err != nil {
+				start := time.Now()
+				rec := ssetest.NewRecorder()
+				r := httptest.NewRequest("GET", "/", nil)
+				r.ProtoMajor = tt.major
+				s, err := sse.Accept(rec, r, &sse.AcceptOptions{WriteTimeout: tt.timeout, Heartbeat: -1})
+				if err != nil {
 					t.Fatal(err)
 				}
-				start := time.Now().Add(-5 * time.Second)
-				want := []time.Time{{}} // that of the server is lifted
-				if tt.want > 0 {
-					want = append(want, start.Add(tt.want), time.Time{}, time.Now().Add(tt.want), time.Time{})
+				for _, pause := range []time.Duration{5000 * ms, 200 * ms, 800 * ms} {
+					time.Sleep(pause)
+					if err := s.Send(&sse.Event{}); err != nil {
+						t.Fatal(err)
+					}
 				}
-				if got := rec.Deadlines(); !slices.EqualFunc(got, want, time.Time.Equal) {
-					t.Errorf("deadlines %v, want %v", got, want)
+				s.Close()
+				var got []time.Duration
+				for _, d := range rec.Deadlines() {
+					if d.IsZero() {
+						got = append(got, -1)
+					} else {
+						got = append(got, d.Sub(start))
+					}
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("deadlines %v, want %v", got, tt.want)
 				}
 			})
 		})

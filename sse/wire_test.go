@@ -174,8 +174,8 @@ func TestStalledHandlerEndsAfterTheWriteTimeout(t *testing.T) {
 				defer resp.Body.Close()
 				healthy := open(t, hc, "http://memory.test/ticks")
 				expect(t, healthy.Body, 10) // over h2c on the same connection
-				if d := <-ended; d != 2*time.Second {
-					t.Errorf("the stalled handler ended %v after its last write began, want 2s", d)
+				if d := <-ended; d < 2*time.Second || d > 3*time.Second {
+					t.Errorf("the stalled handler ended %v after its last write began, want 2 s to 3 s", d)
 				}
 			})
 		})

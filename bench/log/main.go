@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command log measures package pebblelog against the disk: against a bare loop of write and
 // fdatasync, and against the least that a durable log can be. Each round measures all of them
 // in turn. It writes figure.Row lines to standard output.
