@@ -35,6 +35,10 @@ const (
 	topicsCached = 32768
 	bloomBits    = 10
 
+	// l0Depth is how many tables may lie over each other before they are merged. The store's
+	// default merges earlier, and its writes compete with the syncs.
+	l0Depth = 8
+
 	blockSize      = 8 << 10
 	indexBlockSize = 64 << 10
 )
@@ -223,13 +227,14 @@ func (l *Log) setDefaults() {
 
 func (l *Log) storeOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                 l.disk.fs,
-		Comparer:           comparer,
-		CacheSize:          blockCache,
-		MemTableSize:       memTableSize,
-		MaxOpenFiles:       maxOpenFiles,
-		FormatMajorVersion: storeFormat,
-		Logger:             &storeLogger{l: l},
+		FS:                    l.disk.fs,
+		Comparer:              comparer,
+		CacheSize:             blockCache,
+		MemTableSize:          memTableSize,
+		MaxOpenFiles:          maxOpenFiles,
+		FormatMajorVersion:    storeFormat,
+		L0CompactionThreshold: l0Depth,
+		Logger:                &storeLogger{l: l},
 	}
 	if n := l.opts.memTable; n > 0 {
 		o.MemTableSize = n
