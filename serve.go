@@ -135,7 +135,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 		s.shard.Load().add(s, err)
 		return
 	}
-	defer context.AfterFunc(s.out.Context(), s.wake)()
+	defer context.AfterFunc(s.out.Context(), s.leave)()
 	if err := s.begin(&page); err != nil {
 		reason = s.reason(err)
 		return

@@ -330,9 +330,7 @@ func (sh *shard) deliver(f *feed) (wrote bool) {
 			if len(c.pending) > 0 {
 				c.since = tick
 			}
-			if s.beat.Load() {
-				s.beat.Store(false)
-			}
+			s.calm()
 			size := int64(len(b.chunk.plain()))
 			s.lastWrite.Store(tick)
 			s.lastData = tick
@@ -408,12 +406,12 @@ func (sh *shard) turn(s *stream) {
 			sh.hub.shards.queue.put(s)
 			return
 		}
-		wrote, err := s.step()
+		more, err := s.step()
 		if err != nil {
 			sh.finish(s, s.reason(err))
 			continue
 		}
-		if !wrote {
+		if !more {
 			return
 		}
 		if steps++; steps == turnSteps {

@@ -68,6 +68,7 @@ type stream struct {
 	lastWrite  atomic.Int64 // tick
 	beat       atomic.Bool
 	closing    atomic.Pointer[ending]
+	gone       atomic.Bool // the client of a portable stream has left
 
 	shard  atomic.Pointer[shard] // of the fast engine, once it has taken over
 	idle   atomic.Bool           // it waits for wakeup; who turns it false sends
@@ -136,7 +137,16 @@ func (s *stream) lost() error {
 	if s.fast != nil {
 		return s.fast.err
 	}
-	return s.out.Context().Err()
+	if s.gone.Load() {
+		return errGone
+	}
+	return nil
+}
+
+// leave is called when the client of a portable stream has gone.
+func (s *stream) leave() {
+	s.gone.Store(true)
+	s.wake()
 }
 
 // context ends with the client, where the engine can tell.
@@ -220,11 +230,11 @@ func (s *stream) run() (reason string) {
 			s.farewell(e.told)
 			return e.kind
 		}
-		wrote, err := s.step()
+		more, err := s.step()
 		if err != nil {
 			return s.reason(err)
 		}
-		if !wrote {
+		if !more {
 			s.rest()
 		}
 	}
@@ -238,14 +248,15 @@ func (s *stream) reason(err error) string {
 		return string(end)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "stalled"
-	case s.lost() != nil:
+	case s.lost() != nil || s.context().Err() != nil:
 		return "client"
 	}
 	return "error"
 }
 
-// step writes what is next, if anything.
-func (s *stream) step() (wrote bool, err error) {
+// step writes what is next, if anything, and reports whether there may be more
+// to do at once.
+func (s *stream) step() (more bool, err error) {
 	if err := s.lost(); err != nil {
 		return false, err
 	}
@@ -281,7 +292,7 @@ func (s *stream) step() (wrote bool, err error) {
 		if !s.live && b.end >= limit {
 			return true, s.atHead()
 		}
-		return true, nil
+		return s.fast != nil || b.end < limit, nil // rest looks whether there is more at the head
 	}
 	if n := s.feed.ended.Load(); n != s.ended {
 		s.ended = n
@@ -308,7 +319,7 @@ func (s *stream) write(b []byte, events int) error {
 	if len(b) == 0 {
 		return nil
 	}
-	s.beat.Store(false)
+	s.calm()
 	if s.fast != nil {
 		if err := s.fast.write(b); err != nil {
 			return err
@@ -320,6 +331,13 @@ func (s *stream) write(b []byte, events int) error {
 	return nil
 }
 
+// calm forgets a heartbeat that is due: something else is written.
+func (s *stream) calm() {
+	if s.beat.Load() {
+		s.beat.Store(false)
+	}
+}
+
 // writeBatch writes what came from the ring.
 func (s *stream) writeBatch(b batch) error {
 	if b.events == 0 {
@@ -328,7 +346,7 @@ func (s *stream) writeBatch(b batch) error {
 	if s.fast == nil {
 		return s.write(b.chunk.plain(), b.events)
 	}
-	s.beat.Store(false)
+	s.calm()
 	if err := s.fast.writeChunk(b.chunk.bytes()); err != nil {
 		return err
 	}

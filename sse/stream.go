@@ -205,11 +205,10 @@ func (s *Stream) write(p []byte) (n int, err error) {
 // the writes until then: one that has passed meanwhile is only looked at by the next write, which
 // sets it anew. Over HTTP/2 it is a timer that resets the stream, so there it is cleared each time.
 func (s *Stream) arm() {
-	now := time.Now()
-	if s.deadline.Sub(now) >= s.writeTimeout {
+	if !s.deadline.IsZero() && time.Until(s.deadline) >= s.writeTimeout {
 		return
 	}
-	s.deadline = now.Add(s.writeTimeout)
+	s.deadline = time.Now().Add(s.writeTimeout)
 	if s.keepsAlone {
 		s.deadline = s.deadline.Add(s.writeTimeout / 2)
 	}
