@@ -263,11 +263,22 @@ func (l *Log) Close() error {
 	return l.closeErr
 }
 
+// closeStore closes the store. One with a damaged table may have lost count of who uses it, and
+// then panics: that is an error of this call, not the end of the process.
+func (l *Log) closeStore() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("store: %v", r)
+		}
+	}()
+	return l.db.Close()
+}
+
 // release gives back what Open took. The committer and the sweeper have ended.
 func (l *Log) release() error {
 	var errs []error
 	if l.db != nil && !l.queue.horked.Load() {
-		errs = append(errs, l.db.Close())
+		errs = append(errs, l.closeStore())
 	}
 	if l.head != nil {
 		errs = append(errs, l.head.close())
