@@ -29,6 +29,7 @@ type committer struct {
 	nextTopic uint64
 	stamp     uint64 // of the last raise
 	totals    totals
+	unlooked  int  // bytes written since the free space was looked at
 	unsynced  bool // something below fsync waits for the timer
 	timer     *time.Timer
 
@@ -566,6 +567,10 @@ func (c *committer) finish() error {
 	}
 	c.l.at("append.commit")
 	c.l.metrics.batch(len(events), c.bytes)
+	if c.unlooked += c.bytes + len(events)*recordOverhead; c.unlooked >= lookEvery {
+		c.unlooked = 0
+		c.l.sweeper.lookAtSpace()
+	}
 	c.l.tail.publish(c.view(), c.first, events, c.bytes)
 	return nil
 }

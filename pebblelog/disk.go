@@ -25,6 +25,10 @@ type disk struct {
 	compacted time.Time // last compaction asked for
 }
 
+// lookEvery is how many bytes are written at most before the free space is looked at again, besides
+// every second: a quarter of the reserve, which bears what comes until then.
+const lookEvery = DefaultReserve / 4
+
 // recordOverhead is what an event takes on disk besides its data, about.
 const recordOverhead = 96
 

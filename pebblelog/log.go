@@ -222,6 +222,7 @@ func (l *Log) setDefaults() {
 	}
 	l.log = o.Logger
 	l.queue.ready = make(chan struct{}, 1)
+	l.sweeper.space = make(chan struct{}, 1)
 	l.fs = o.fs
 }
 

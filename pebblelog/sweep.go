@@ -17,11 +17,13 @@ import (
 type sweeper struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
+	space  chan struct{} // gets a value when much was written
 
 	mu    sync.Mutex // guards what follows
 	names map[string]struct{}
 
 	rescan string // while the rules are new: rows up to this name are done
+
 	rules  uint64 // hash of the rules that rescan works for
 	raised uint64 // stamp up to which batches were cut
 	done   uint64 // second before which nothing is due any more
@@ -36,6 +38,14 @@ func (s *sweeper) start(l *Log) {
 func (s *sweeper) stop() {
 	s.cancel()
 	<-s.ended
+}
+
+// lookAtSpace has the free space looked at soon. It does not wait.
+func (s *sweeper) lookAtSpace() {
+	select {
+	case s.space <- struct{}{}:
+	default:
+	}
 }
 
 // over notes a topic that has more than its policy keeps.
@@ -57,6 +67,9 @@ func (s *sweeper) run(ctx context.Context, l *Log) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-s.space:
+			l.disk.look()
+			continue
 		}
 		if l.stopped.Load() != nil {
 			return
