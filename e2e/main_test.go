@@ -16,6 +16,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	// What is tested is a binary of its own; without this the test cache would
+	// not see that it has changed.
+	_ "github.com/tailrace/tailrace/internal/cli"
 )
 
 var (
