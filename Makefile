@@ -30,5 +30,5 @@ soak: ## kill -9, trim and restart under load for FOR (1m)
 vuln: ## known vulnerabilities, if the database can be reached
 	scripts/vuln
 
-deps: ## what the tests need besides Go: Chromium and nginx
+deps: ## what the tests need besides Go: Chromium, nginx, curl
 	scripts/deps

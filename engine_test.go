@@ -182,32 +182,27 @@ func TestEnginesSendTheSameBytes(t *testing.T) {
 // Bytes behind the request are never parsed and never answered, and a second
 // request on such a connection is not served.
 func TestPipelinedBytesAreNotServed(t *testing.T) {
-	bothEngines(t, func(t *testing.T) {
-		if isPortable(t) {
-			t.Skip("net/http's own business")
-		}
-		needsFastEngine(t)
-		h := newHub(t, nil)
-		url := serve(t, h)
-		_, br := dial(t, url, rawRequest+"POST /?topic=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-		rest, err := io.ReadAll(br)
-		if err != nil || !strings.HasSuffix(string(rest), "0\r\n\r\n") || strings.Contains(string(rest), "HTTP/1.1") {
-			t.Fatalf("%q %v", rest, err)
-		}
-		waitFor(t, func() bool { return h.Count() == 0 })
+	needsFastEngine(t) // else they are net/http's business
+	h := newHub(t, nil)
+	url := serve(t, h)
+	_, br := dial(t, url, rawRequest+"POST /?topic=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	rest, err := io.ReadAll(br)
+	if err != nil || !strings.HasSuffix(string(rest), "0\r\n\r\n") || strings.Contains(string(rest), "HTTP/1.1") {
+		t.Fatalf("%q %v", rest, err)
+	}
+	waitFor(t, func() bool { return h.Count() == 0 })
 
-		c, br := dial(t, url, rawRequest)
-		io.WriteString(c, strings.Repeat("junk", 1000))
-		publish(t, h, tailrace.Event{Topic: "a", Data: []byte("still served")})
-		waitFor(t, func() bool { return h.Stats().Delivered == 1 })
-		for info := range h.Connections() {
-			h.Disconnect(info.ID, "")
-		}
-		rest, err = io.ReadAll(br)
-		if err != nil || !strings.Contains(string(rest), "still served") || !strings.HasSuffix(string(rest), "0\r\n\r\n") {
-			t.Fatalf("%q %v", rest, err)
-		}
-	})
+	c, br := dial(t, url, rawRequest)
+	io.WriteString(c, strings.Repeat("junk", 1000))
+	publish(t, h, tailrace.Event{Topic: "a", Data: []byte("still served")})
+	waitFor(t, func() bool { return h.Stats().Delivered == 1 })
+	for info := range h.Connections() {
+		h.Disconnect(info.ID, "")
+	}
+	rest, err = io.ReadAll(br)
+	if err != nil || !strings.Contains(string(rest), "still served") || !strings.HasSuffix(string(rest), "0\r\n\r\n") {
+		t.Fatalf("%q %v", rest, err)
+	}
 }
 
 func waitFor(t *testing.T, ok func() bool) {
