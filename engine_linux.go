@@ -2,6 +2,7 @@ package tailrace
 
 import (
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -127,7 +128,19 @@ func (h *Hub) replay() {
 		if s == nil {
 			return
 		}
-		_, err := s.step()
+		_, err := s.guardedStep()
 		s.shard.Load().giveBack(s, err)
 	}
+}
+
+// guardedStep is step outside of net/http, which would recover from a panic: it
+// ends this stream and no other.
+func (s *stream) guardedStep() (more bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.hub.opts.Logger.Error("tailrace: a stream panicked", "conn", s.id, "value", r, "stack", string(debug.Stack()))
+			err = errEnd("error")
+		}
+	}()
+	return s.step()
 }

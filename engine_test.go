@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -352,4 +353,35 @@ func testManyComeAndGo(t *testing.T) {
 	waitFor(t, func() bool { return open() <= before })
 	warm.Close()
 	waitFor(t, func() bool { return h.Count() == 0 })
+}
+
+// panickingLog panics when the topic boom is read for a second page.
+type panickingLog struct{ tailrace.Log }
+
+func (l panickingLog) Read(ctx context.Context, q tailrace.Query) (tailrace.Page, error) {
+	if topic, ok := q.Select.Single(); ok && topic == "boom" && !q.After.IsZero() {
+		panic("boom")
+	}
+	return l.Log.Read(ctx, q)
+}
+
+func TestPanicEndsOneStream(t *testing.T) { bothEngines(t, testPanicEndsOneStream) }
+
+func testPanicEndsOneStream(t *testing.T) {
+	log := tailrace.NewMemoryLog(nil)
+	t.Cleanup(func() { log.Close() })
+	h := newHub(t, &tailrace.Options{Log: panickingLog{log}, Logger: slog.New(slog.DiscardHandler)})
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	healthy := subscribe(t, srv.URL+"?topic=a")
+	for range 1000 {
+		publish(t, h, tailrace.Event{Topic: "boom", Data: []byte("x")})
+	}
+	broken := subscribe(t, srv.URL+"?topic=boom&from=start")
+	io.Copy(io.Discard, broken.resp.Body) // it ends
+	publish(t, h, tailrace.Event{Topic: "a", Data: []byte("unharmed")})
+	healthy.expect("unharmed")
+	waitFor(t, func() bool { return h.Count() == 1 })
 }

@@ -406,7 +406,7 @@ func (sh *shard) turn(s *stream) {
 			sh.hub.shards.queue.put(s)
 			return
 		}
-		more, err := s.step()
+		more, err := s.guardedStep()
 		if err != nil {
 			sh.finish(s, s.reason(err))
 			continue
