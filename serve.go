@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -16,13 +15,10 @@ import (
 	"github.com/tailrace/tailrace/sse"
 )
 
-// Reconnection times in milliseconds: of an ordinary opening, 3 s give or take
-// a quarter, and of a soft refusal.
+// Reconnection times of an ordinary opening: 3 s give or take a quarter.
 const (
 	minRetry = 2250 * time.Millisecond
 	maxRetry = 3750 * time.Millisecond
-	minBusy  = 1000 * time.Millisecond
-	maxBusy  = 10000 * time.Millisecond
 )
 
 // ServeHTTP serves subscribers: GET (or QUERY, with a form body) names topics
@@ -91,7 +87,7 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, sub *Subscription) {
 
 // serveStream serves one event stream.
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscription) {
-	if p := h.admit(); p != nil {
+	if p := h.admit(sub.Principal, remoteHost(r)); p != nil {
 		h.refuse(w, r, sub, p)
 		return
 	}
@@ -141,22 +137,6 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 		return
 	}
 	reason = s.run()
-}
-
-// admit takes a place for a stream, or says why there is none.
-func (h *Hub) admit() *problem.Problem {
-	h.streamsMu.Lock()
-	defer h.streamsMu.Unlock()
-	switch {
-	case h.refused:
-		return problem.New("draining", "the server is about to stop; come back soon")
-	case h.admitted >= h.opts.MaxStreams:
-		return problem.New("at-capacity", "%d streams are open, which is the limit", h.opts.MaxStreams)
-	}
-	h.admitted++
-	h.streamsWG.Add(1)
-	h.counters.connects.Add(1)
-	return nil
 }
 
 // newStream makes an admitted stream, in the feed of its selection, so that
@@ -229,10 +209,7 @@ func (h *Hub) forget(s *stream, reason string) {
 	if p := s.pass.Swap(nil); p != nil {
 		p.finish()
 	}
-	h.streamsMu.Lock()
-	delete(h.streams, s.id)
-	h.admitted--
-	h.streamsMu.Unlock()
+	h.giveUp(s)
 	h.counters.disconnect(reason)
 	if h.opts.OnDisconnect != nil && (s.out != nil || s.fast != nil) {
 		info := s.Info()
@@ -344,25 +321,4 @@ func writeProblem(w http.ResponseWriter, err error) {
 		p = problem.New("internal", "the request could not be served")
 	}
 	problem.Write(w, p)
-}
-
-// refuse answers a stream that cannot be served now. A native EventSource ends
-// for good on any status but 200, so one that does not name itself gets an
-// empty stream that tells it when to come back; others get the status.
-func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, sub *Subscription, p *problem.Problem) {
-	h.counters.rejects.Add(1)
-	retry := jitter(minBusy, maxBusy)
-	word := "busy"
-	if p.Name == "draining" {
-		retry, word = jitter(minFarewell, maxFarewell), "draining"
-	}
-	if sub.Hello || sub.Client != "" || !strings.HasPrefix(r.UserAgent(), "Mozilla/") {
-		p.RetryAfter = retry
-		problem.Write(w, p)
-		return
-	}
-	header := w.Header()
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store")
-	fmt.Fprintf(w, ": %s\nretry: %d\n", word, retry.Milliseconds())
 }
