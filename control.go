@@ -33,14 +33,14 @@ func NewGap(r *Reset) Gap {
 
 // controlFrame encodes an event of the hub itself: one line of JSON, and an
 // id only where the subscriber may resume there.
-func controlFrame(typ string, data any, id string) []byte {
+func controlFrame(typ string, data any, id string) chunk {
 	text, err := json.Marshal(data)
 	if err != nil { // no type that is passed here can fail
 		text = []byte("{}")
 	}
 	e := sse.Event{ID: id, Type: ReservedTypePrefix + typ, Data: text}
-	b, _ := e.AppendText(nil)
-	return b
+	b, _ := e.AppendText(newChunk(len(text) + 64))
+	return sealChunk(b)
 }
 
 // Data of the other control events.
@@ -75,4 +75,4 @@ func retryLine(d time.Duration) []byte {
 }
 
 // heartbeatLine is a comment without a blank line, for the same reason.
-var heartbeatLine = []byte(":\n")
+var heartbeatLine = newText([]byte(":\n"))

@@ -8,6 +8,12 @@ import "errors"
 // writes to all its sockets without blocking. Both run the same steps over the
 // same frames, so no byte that a client decodes tells them apart.
 
+// mark says where in a run of blocks the block of an event ends.
+type mark struct {
+	pos uint64 // of the event in the log
+	end int    // in bytes of the run
+}
+
 // errGone is the error of a connection whose client has left.
 var errGone = errors.New("tailrace: the client has gone")
 
@@ -27,16 +33,34 @@ func newChunk(size int) []byte { return make([]byte, chunkHead, chunkHead+size+2
 
 // sealChunk makes b, which newChunk began, a chunk.
 func sealChunk(b []byte) chunk {
+	start := putSize(b[:chunkHead], len(b)-chunkHead)
+	return chunk{buf: append(b, '\r', '\n'), start: start}
+}
+
+// putSize writes the size line of a chunk of n bytes to the end of head and
+// returns where it starts.
+func putSize(head []byte, n int) (start int) {
 	const hex = "0123456789abcdef"
-	n := len(b) - chunkHead
-	b[chunkHead-1], b[chunkHead-2] = '\n', '\r'
-	i := chunkHead - 2
+	i := len(head) - 2
+	head[i], head[i+1] = '\r', '\n'
 	for ok := true; ok; ok = n > 0 {
 		i--
-		b[i] = hex[n&15]
+		head[i] = hex[n&15]
 		n >>= 4
 	}
-	return chunk{buf: append(b, '\r', '\n'), start: i}
+	return i
+}
+
+// appendChunk appends the block of ev as a chunk, the bytes that sealChunk
+// makes of it.
+func appendChunk(b []byte, ev *Event, fm form) []byte {
+	var room [chunkHead]byte
+	at := len(b)
+	b = appendFrame(append(b, room[:]...), ev, fm)
+	start := putSize(b[at:at+chunkHead], len(b)-at-chunkHead)
+	b = append(b, '\r', '\n')
+	n := copy(b[at:], b[at+start:])
+	return b[:at+n]
 }
 
 // bytes is what goes over the wire.
@@ -47,3 +71,6 @@ func (c chunk) plain() []byte { return c.buf[chunkHead : len(c.buf)-2] }
 
 // lastChunk ends a chunked body.
 var lastChunk = []byte("0\r\n\r\n")
+
+// newText makes b, which is not of the log, a chunk.
+func newText(b []byte) chunk { return sealChunk(append(newChunk(len(b)), b...)) }

@@ -2,6 +2,7 @@ package tailrace
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -12,9 +13,9 @@ import (
 // start with the first connection.
 type shards struct {
 	once    sync.Once
-	started atomic.Bool // list and queue are set
+	started atomic.Bool // list and behind are set
 	list    []*shard
-	queue   replayQueue // streams that the log serves
+	behind  *streamQueue // streams that the log serves
 	wg      sync.WaitGroup
 }
 
@@ -24,7 +25,7 @@ func (h *Hub) startShards() bool {
 		return false
 	}
 	h.shards.once.Do(func() {
-		h.shards.queue.cond = sync.NewCond(&h.shards.queue.mu)
+		h.shards.behind = newStreamQueue()
 		for i := range h.cores {
 			sh, err := newShard(h, i)
 			if err != nil {
@@ -37,6 +38,7 @@ func (h *Hub) startShards() bool {
 		for _, sh := range h.shards.list {
 			h.shards.wg.Go(sh.run)
 			h.shards.wg.Go(sh.watch)
+			h.shards.wg.Go(sh.reap)
 		}
 		for range replayReaders() {
 			h.shards.wg.Go(h.replay)
@@ -60,9 +62,10 @@ func newShard(h *Hub, index int) (*shard, error) {
 	}
 	return &shard{
 		hub: h, index: index, epfd: epfd,
-		poll:  os.NewFile(uintptr(epfd), "epoll"),
-		wake:  make(chan struct{}, 1),
-		lists: map[*feed][]*stream{},
+		poll:   os.NewFile(uintptr(epfd), "epoll"),
+		wake:   make(chan struct{}, 1),
+		groups: map[*feed][]*group{},
+		ended:  newStreamQueue(),
 	}, nil
 }
 
@@ -73,32 +76,40 @@ func (h *Hub) stopShards() {
 	}
 	for _, sh := range h.shards.list {
 		sh.mu.Lock()
-		sh.ended = true
+		sh.news.stop = true
 		sh.mu.Unlock()
 		sh.signal()
 		sh.poll.Close()
+		sh.ended.close()
 	}
-	h.shards.queue.close()
+	h.shards.behind.close()
 	h.shards.wg.Wait()
 }
 
-// replayQueue hands streams that the log serves to the workers, first come,
-// first served, one page each.
-type replayQueue struct {
+// streamQueue hands streams to goroutines that may take their time, first come,
+// first served.
+type streamQueue struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
 	list   []*stream
 	closed bool
 }
 
-func (q *replayQueue) put(s *stream) {
+func newStreamQueue() *streamQueue {
+	q := &streamQueue{}
+	q.cond = sync.NewCond(&q.mu)
+	return q
+}
+
+func (q *streamQueue) put(s *stream) {
 	q.mu.Lock()
 	q.list = append(q.list, s)
 	q.mu.Unlock()
 	q.cond.Signal()
 }
 
-func (q *replayQueue) take() *stream {
+// take waits for a stream; nil is the end.
+func (q *streamQueue) take() *stream {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.list) == 0 && !q.closed {
@@ -109,11 +120,13 @@ func (q *replayQueue) take() *stream {
 	}
 	s := q.list[0]
 	q.list[0] = nil
-	q.list = q.list[1:]
+	if q.list = q.list[1:]; len(q.list) == 0 {
+		q.list = nil
+	}
 	return s
 }
 
-func (q *replayQueue) close() {
+func (q *streamQueue) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
@@ -124,12 +137,43 @@ func (q *replayQueue) close() {
 // gives it back to its shard.
 func (h *Hub) replay() {
 	for {
-		s := h.shards.queue.take()
+		s := h.shards.behind.take()
 		if s == nil {
 			return
 		}
 		_, err := s.guardedStep()
 		s.shard.Load().giveBack(s, err)
+		runtime.Gosched() // what is live goes first
+	}
+}
+
+// wakeShards tells the shards that f has news.
+func (h *Hub) wakeShards(f *feed) {
+	if !h.shards.started.Load() {
+		return
+	}
+	for i, sh := range h.shards.list {
+		if f.fast[i].Load() == 0 {
+			continue
+		}
+		sh.mu.Lock()
+		sh.news.dirty = appendNew(sh.news.dirty, f)
+		sh.mu.Unlock()
+		sh.signal()
+	}
+}
+
+// sweepShards makes each shard look for heartbeats that are due and sockets
+// that stall.
+func (h *Hub) sweepShards() {
+	if !h.shards.started.Load() {
+		return
+	}
+	for _, sh := range h.shards.list {
+		sh.mu.Lock()
+		sh.news.sweep = true
+		sh.mu.Unlock()
+		sh.signal()
 	}
 }
 
@@ -138,6 +182,7 @@ func (h *Hub) replay() {
 func (s *stream) guardedStep() (more bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
+			s.hub.counters.panics.Add(1)
 			s.hub.opts.Logger.Error("tailrace: a stream panicked", "conn", s.id, "value", r, "stack", string(debug.Stack()))
 			err = errEnd("error")
 		}

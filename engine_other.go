@@ -7,30 +7,37 @@ import (
 	"sync/atomic"
 )
 
-// The fast engine needs epoll; elsewhere every stream is portable.
+// The fast engine needs epoll; elsewhere every stream is portable, and nothing
+// of this is called on one that is not.
 
 type shards struct{}
 
-type shard struct{}
+type shard struct{ limit uint64 }
 
-func (*shard) schedule(*stream) {}
-func (*shard) kill(*stream)     {}
-
-type fastConn struct {
-	err     error
-	pending []byte
-}
-
-func (*fastConn) write([]byte) error      { return nil }
-func (*fastConn) writeChunk([]byte) error { return nil }
-
+func (*shard) schedule(*stream)   {}
 func (*shard) add(*stream, error) {}
 
-func (h *Hub) wakeShards(f *feed) {}
-func (h *Hub) stopShards()        {}
+type fastConn struct {
+	err    error
+	half   uint64
+	wrote  int64
+	reason string
+	killed atomic.Bool
+}
+
+func (*fastConn) text([]byte) error { return nil }
+
+func (*stream) fastRing(uint64) (end uint64, events int, err error) { return 0, 0, nil }
+func (*stream) fastBlocks([]byte, []mark) error                     { return nil }
+
+func (s *stream) progress() (pos uint64, events, bytes int64) {
+	return s.pos.Load(), s.sentEvents.Load(), s.sentBytes.Load()
+}
+
+func (h *Hub) wakeShards(*feed) {}
+func (h *Hub) sweepShards()     {}
+func (h *Hub) stopShards()      {}
 
 func (h *Hub) takeOver(*stream, http.ResponseWriter, *http.Request) bool { return false }
-
-func (h *Hub) sweepShards() {}
 
 func (h *Hub) shardCounts() []atomic.Int32 { return nil }

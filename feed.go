@@ -12,7 +12,8 @@ import (
 const (
 	maxRingFrames = 4096
 	maxRingBytes  = 1 << 20
-	maxJoin       = 16 << 10 // one TLS record; a subscriber that stalls holds at most one such buffer
+	maxWrite      = 64 << 10
+	maxJoin       = 16 << 10 // of a portable stream: one that stalls holds such a buffer
 )
 
 // feed is the ring of one selection: the frames of its newest events in log
@@ -44,7 +45,7 @@ type feed struct {
 // the same frame when the same ones are visible.
 type join struct {
 	first, limit uint64
-	batch        batch
+	batch        batch // of the portable engine
 }
 
 // feedKey names a canonical selection. Names and patterns have no control
@@ -89,10 +90,10 @@ func (f *feed) drop(n int) []*frame {
 	return dropped
 }
 
-// batch is what a stream writes next.
+// batch is what a portable stream writes next.
 type batch struct {
-	chunk  chunk  // the blocks of the events, if there are any; shared, never changed
-	end    uint64 // the stream's position once it is written
+	plain  []byte // the blocks of the events; shared, never changed
+	end    uint64 // the stream's position once they are written
 	events int
 }
 
@@ -102,19 +103,18 @@ type batch struct {
 func (f *feed) next(pos, limit uint64, fm form, types map[string]bool) (b batch, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if pos < f.from {
+	rest, ok := f.rest(pos)
+	if !ok {
 		return batch{}, false
 	}
-	i := sort.Search(len(f.ring), func(i int) bool { return f.ring[i].pos() > pos })
-	rest := f.ring[i:]
-	if n := len(rest); n == 0 || rest[0].pos() > limit {
+	if len(rest) == 0 || rest[0].pos() > limit {
 		return batch{end: max(pos, limit)}, true
 	}
 	if types != nil {
 		return joinFrames(rest, limit, fm, types), true
 	}
 	if len(rest) == 1 {
-		return batch{chunk: rest[0].block(fm), end: max(limit, rest[0].pos()), events: 1}, true
+		return batch{plain: rest[0].block(fm).plain(), end: max(limit, rest[0].pos()), events: 1}, true
 	}
 	j := &f.joins[fm]
 	if j.first != rest[0].pos() || j.limit != limit {
@@ -123,12 +123,37 @@ func (f *feed) next(pos, limit uint64, fm form, types map[string]bool) (b batch,
 	return j.batch, true
 }
 
-// joinFrames joins the frames up to limit, as many as fit.
-func joinFrames(frames []*frame, limit uint64, fm form, types map[string]bool) batch {
-	b := batch{end: limit}
+// rest returns the frames after pos; ok is false if some have fallen out of the
+// ring. Called with mu held.
+func (f *feed) rest(pos uint64) (frames []*frame, ok bool) {
+	if pos < f.from {
+		return nil, false
+	}
+	if n := len(f.ring); n == 0 || f.ring[n-1].pos() <= pos {
+		return nil, true
+	}
+	i := sort.Search(len(f.ring), func(i int) bool { return f.ring[i].pos() > pos })
+	return f.ring[i:], true
+}
+
+// after appends the frames that follow pos up to limit to dst, in most bytes or
+// one frame, and says where the stream stands once they are written. ok is
+// false if pos has fallen out of the ring.
+func (f *feed) after(dst []*frame, pos, limit uint64, most int, types map[string]bool) (frames []*frame, end uint64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rest, ok := f.rest(pos)
+	if !ok {
+		return dst, 0, false
+	}
+	frames, end = appendFrames(dst, rest, limit, most, types)
+	return frames, max(pos, end), true
+}
+
+// appendFrames appends the frames up to limit that are of types and fit into
+// most bytes, one at least, to dst; end is the position before the next one.
+func appendFrames(dst, frames []*frame, limit uint64, most int, types map[string]bool) (_ []*frame, end uint64) {
 	size := 0
-	var few [32]chunk
-	blocks := few[:0]
 	for i, fr := range frames {
 		if fr.pos() > limit {
 			break
@@ -136,28 +161,42 @@ func joinFrames(frames []*frame, limit uint64, fm form, types map[string]bool) b
 		if types != nil && !types[typeName(fr.ev.Type)] {
 			continue
 		}
-		c := fr.block(fm)
-		if n := len(c.plain()); len(blocks) > 0 && size+n > maxJoin {
-			b.end = frames[i-1].pos()
-			break
-		} else {
-			size += n
+		size += fr.blockSize()
+		if len(dst) > 0 && size > most {
+			return dst, frames[i-1].pos()
 		}
-		blocks = append(blocks, c)
+		dst = append(dst, fr)
 	}
-	if b.events = len(blocks); b.events == 0 {
-		return b
+	return dst, limit
+}
+
+// joinFrames joins the frames up to limit, as many as fit.
+func joinFrames(frames []*frame, limit uint64, fm form, types map[string]bool) batch {
+	var few [32]*frame
+	list, end := appendFrames(few[:0], frames, limit, maxJoin, types)
+	b := batch{end: end, events: len(list)}
+	switch len(list) {
+	case 0:
+	case 1:
+		b.plain = list[0].block(fm).plain()
+	default:
+		size := 0
+		for _, fr := range list {
+			size += len(fr.block(fm).plain())
+		}
+		b.plain = make([]byte, 0, size)
+		for _, fr := range list {
+			b.plain = append(b.plain, fr.block(fm).plain()...)
+		}
 	}
-	if b.events == 1 {
-		b.chunk = blocks[0]
-		return b
-	}
-	buf := newChunk(size)
-	for _, c := range blocks {
-		buf = append(buf, c.plain()...)
-	}
-	b.chunk = sealChunk(buf)
 	return b
+}
+
+// covers reports whether the ring is complete after pos.
+func (f *feed) covers(pos uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return pos >= f.from
 }
 
 // typeName is the name under which an event type is selected.
@@ -172,9 +211,6 @@ func typeName(t string) string {
 func (f *feed) lag(pos uint64) (n int64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if pos < f.from {
-		return 0, false
-	}
-	i := sort.Search(len(f.ring), func(i int) bool { return f.ring[i].pos() > pos })
-	return int64(len(f.ring) - i), true
+	rest, ok := f.rest(pos)
+	return int64(len(rest)), ok
 }

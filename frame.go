@@ -36,6 +36,11 @@ func (f *frame) size() int64 {
 	return int64(2*len(f.ev.Data)+len(f.ev.Topic)+len(f.ev.Type)+len(f.ev.ID)+len(f.ev.Key)) + 320
 }
 
+// blockSize is about what one form of f takes on the wire, in bytes.
+func (f *frame) blockSize() int {
+	return len(f.ev.Data) + len(f.ev.Type) + len(f.ev.ID) + 64
+}
+
 // block returns the block in the form fm. Two callers that both find it missing
 // make the same bytes.
 func (f *frame) block(fm form) chunk {
@@ -45,7 +50,7 @@ func (f *frame) block(fm form) chunk {
 	if c := f.forms[fm].Load(); c != nil {
 		return *c
 	}
-	c := sealChunk(appendFrame(newChunk(len(f.ev.Data)+len(f.ev.Type)+len(f.ev.ID)+64), &f.ev, fm))
+	c := sealChunk(appendFrame(newChunk(f.blockSize()), &f.ev, fm))
 	f.forms[fm].Store(&c)
 	return c
 }

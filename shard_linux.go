@@ -1,7 +1,6 @@
 package tailrace
 
 import (
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
@@ -24,27 +23,52 @@ type shard struct {
 	poll  *os.File // epoll set, itself watched by the runtime's poller
 	epfd  int
 	wake  chan struct{}
+	ended *streamQueue // their places are to be given back
 	size  atomic.Int64 // streams
 
-	mu    sync.Mutex // guards what follows
-	added []*stream  // with s.fast.failed
-	back  []*stream  // from the workers, likewise
+	mu   sync.Mutex // guards news
+	news news
+
+	state sync.Mutex // guards what ConnInfo needs of groups, for others
+
+	// The goroutine's own.
+	seen   news   // of this pass; swapped with news, so that none is made anew
+	limit  uint64 // visible position of this pass
+	tick   uint32 // unix seconds
+	wrote  bool
+	slots  []slot
+	free   []int32
+	groups map[*feed][]*group
+	late   []*group
+	swept  int // slots of an unfinished sweep
+
+	// Room for one delivery.
+	frames []*frame
+	marks  []mark
+	joined []byte
+	missed []missed
+}
+
+// news is what others want of a shard.
+type news struct {
+	added []*stream // with s.fast.failed
+	back  []*stream // from the workers, likewise
 	inbox []*stream
 	ready []syscall.EpollEvent
 	dirty []*feed
 	sweep bool
-	ended bool
-
-	// The goroutine's own.
-	slots []slot
-	free  []int32
-	lists map[*feed][]*stream
+	stop  bool
 }
 
-// slot is where an epoll event finds its stream; gen tells a stale one.
+// slot is where an epoll event finds its stream; gen tells a stale one. What a
+// sweep looks at is here, so that it is one walk. Times are ticks, 0 is none.
 type slot struct {
-	s   *stream
-	gen uint32
+	s     *stream
+	gen   uint32
+	quiet uint32 // nothing was written since, at the latest
+	full  uint32 // the socket has taken nothing since
+	until uint32 // end of its life
+	every uint16
 }
 
 func (sh *shard) signal() {
@@ -60,7 +84,7 @@ func (sh *shard) schedule(s *stream) {
 	queued := s.fast.queued
 	s.fast.queued = true
 	if !queued {
-		sh.inbox = append(sh.inbox, s)
+		sh.news.inbox = append(sh.news.inbox, s)
 	}
 	sh.mu.Unlock()
 	if !queued {
@@ -68,42 +92,22 @@ func (sh *shard) schedule(s *stream) {
 	}
 }
 
-// kill ends s now, whatever it still has to say.
-func (sh *shard) kill(s *stream) {
+// add hands a stream that has begun to the shard; err is how that went.
+func (sh *shard) add(s *stream, err error) {
+	s.fast.failed = err
 	sh.mu.Lock()
-	s.fast.killed = true
+	sh.news.added = append(sh.news.added, s)
 	sh.mu.Unlock()
-	sh.schedule(s)
+	sh.signal()
 }
 
-// wakeShards tells the shards that f has news.
-func (h *Hub) wakeShards(f *feed) {
-	if !h.shards.started.Load() {
-		return
-	}
-	for i, sh := range h.shards.list {
-		if f.fast[i].Load() == 0 {
-			continue
-		}
-		sh.mu.Lock()
-		sh.dirty = appendNew(sh.dirty, f)
-		sh.mu.Unlock()
-		sh.signal()
-	}
-}
-
-// sweepShards makes each shard look for heartbeats that are due and sockets
-// that stall.
-func (h *Hub) sweepShards() {
-	if !h.shards.started.Load() {
-		return
-	}
-	for _, sh := range h.shards.list {
-		sh.mu.Lock()
-		sh.sweep = true
-		sh.mu.Unlock()
-		sh.signal()
-	}
+// giveBack returns a stream from a worker.
+func (sh *shard) giveBack(s *stream, err error) {
+	s.fast.failed = err
+	sh.mu.Lock()
+	sh.news.back = append(sh.news.back, s)
+	sh.mu.Unlock()
+	sh.signal()
 }
 
 // watch hands on what epoll says.
@@ -123,7 +127,7 @@ func (sh *shard) watch() {
 			return // closed
 		}
 		sh.mu.Lock()
-		sh.ready = append(sh.ready, events[:n]...)
+		sh.news.ready = append(sh.news.ready, events[:n]...)
 		sh.mu.Unlock()
 		sh.signal()
 	}
@@ -134,14 +138,18 @@ func (sh *shard) watch() {
 func (sh *shard) run() {
 	rest := time.NewTimer(time.Hour)
 	defer rest.Stop()
+	count := &sh.hub.counters
 	for range sh.wake {
 		began := time.Now()
-		wrote, ended := sh.pass()
-		if ended {
+		if !sh.pass() {
 			return
 		}
+		if !sh.wrote {
+			continue
+		}
 		d := time.Since(began)
-		if !wrote || d < minRest {
+		count.pass.observe(d)
+		if d < minRest {
 			continue
 		}
 		if len(sh.wake) == 0 {
@@ -150,7 +158,9 @@ func (sh *shard) run() {
 				continue
 			}
 		}
-		rest.Reset(min(d, maxRest))
+		d = min(d, maxRest)
+		count.rest.Add(int64(d))
+		rest.Reset(d)
 		select {
 		case <-rest.C:
 		case <-sh.hub.ctx.Done():
@@ -158,53 +168,72 @@ func (sh *shard) run() {
 	}
 }
 
-// pass takes all news and serves it.
-func (sh *shard) pass() (wrote, ended bool) {
+// pass takes all news and serves it; it reports false when the shard is to
+// stop.
+func (sh *shard) pass() bool {
+	// The position comes first: a control event that was queued before an event
+	// was published is then in the news, and goes out before that event.
+	sh.limit = sh.hub.visible.Load()
+	sh.tick = uint32(sh.hub.tick.Load())
+	sh.wrote = false
 	sh.mu.Lock()
-	added, back, inbox, ready, dirty, sweep := sh.added, sh.back, sh.inbox, sh.ready, sh.dirty, sh.sweep
-	sh.added, sh.back, sh.inbox, sh.ready, sh.dirty, sh.sweep = nil, nil, nil, nil, nil, false
-	for _, s := range inbox {
+	sh.news, sh.seen = sh.seen, sh.news
+	for _, s := range sh.seen.inbox {
 		s.fast.queued = false
 	}
-	ended = sh.ended
 	sh.mu.Unlock()
-	if ended {
-		return false, true
+	n := &sh.seen
+	if n.stop {
+		return false
 	}
-	for _, s := range added {
+	for _, s := range n.added {
 		sh.register(s)
 	}
-	for _, s := range back {
-		c := s.fast
-		c.working = false
-		if c.gone {
-			c.err = errGone
-		}
-		if c.failed != nil {
-			sh.finish(s, s.reason(c.failed))
-		}
-		sh.turn(s)
-		wrote = true
+	for _, s := range n.back {
+		sh.takeBack(s)
 	}
-	for i := range ready {
-		sh.event(&ready[i])
+	for i := range n.ready {
+		sh.event(&n.ready[i])
 	}
-	for _, s := range inbox {
+	for _, s := range n.inbox {
 		sh.turn(s)
 	}
-	for _, f := range dirty {
-		if sh.deliver(f) {
-			wrote = true
+	for _, f := range n.dirty {
+		for _, g := range sh.groups[f] {
+			sh.deliver(g)
 		}
 	}
-	if sweep {
-		sh.sweepStalled()
+	for len(sh.late) > 0 {
+		g := sh.late[len(sh.late)-1]
+		sh.late = sh.late[:len(sh.late)-1]
+		g.late = false
+		sh.deliver(g)
 	}
-	return wrote, false
+	if n.sweep {
+		sh.sweep()
+	}
+	n.reset()
+	return true
+}
+
+// reset empties n and keeps its room, but not what a storm has left.
+func (n *news) reset() {
+	*n = news{
+		added: emptied(n.added), back: emptied(n.back), inbox: emptied(n.inbox),
+		ready: emptied(n.ready), dirty: emptied(n.dirty),
+	}
+}
+
+func emptied[T any](list []T) []T {
+	if cap(list) > 4096 {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }
 
 // register puts a stream that has just been taken over into epoll and the
-// list of its feed, and runs it.
+// group of its feed, and runs it.
 func (sh *shard) register(s *stream) {
 	c := s.fast
 	if n := len(sh.free); n > 0 {
@@ -215,149 +244,79 @@ func (sh *shard) register(s *stream) {
 		sh.slots = append(sh.slots, slot{})
 	}
 	sl := &sh.slots[c.slot]
-	sl.s = s
-	sl.gen++
-	c.at = len(sh.lists[s.feed])
-	sh.lists[s.feed] = append(sh.lists[s.feed], s)
-	ev := syscall.EpollEvent{
-		Events: syscall.EPOLLRDHUP | syscall.EPOLLOUT | epollET,
-		Fd:     c.slot, Pad: int32(sl.gen),
+	*sl = slot{s: s, gen: sl.gen + 1, quiet: sh.tick, every: earlier(s.every), until: s.hub.lifeEnd(sh.tick)}
+	c.group = sh.group(s)
+	c.at = int32(len(c.group.apart))
+	c.group.apart = append(c.group.apart, s)
+	if c.err == nil {
+		ev := syscall.EpollEvent{
+			Events: syscall.EPOLLRDHUP | syscall.EPOLLOUT | epollET,
+			Fd:     c.slot, Pad: int32(sl.gen),
+		}
+		if err := syscall.EpollCtl(sh.epfd, syscall.EPOLL_CTL_ADD, int(c.fd), &ev); err != nil {
+			c.err = errGone
+		}
 	}
-	if c.err != nil {
-		sh.turn(s)
-		return
-	}
-	if err := syscall.EpollCtl(sh.epfd, syscall.EPOLL_CTL_ADD, c.fd, &ev); err != nil {
+	sh.ran(s)
+}
+
+// takeBack goes on with a stream that a worker had.
+func (sh *shard) takeBack(s *stream) {
+	c := s.fast
+	c.working = false
+	if c.gone {
 		c.err = errGone
 	}
-	if c.failed != nil {
-		sh.finish(s, s.reason(c.failed))
+	if c.room {
+		c.full, c.room = false, false
+	}
+	sh.wrote = true
+	sh.ran(s)
+}
+
+// ran goes on with a stream that ran elsewhere.
+func (sh *shard) ran(s *stream) {
+	c := s.fast
+	if err := c.failed; err != nil {
+		c.failed = nil
+		if err != errFull {
+			sh.finish(s, s.reason(err))
+		}
+	}
+	if c.full {
+		sh.isFull(s)
 	}
 	sh.turn(s)
 }
 
-// add hands a stream that has begun to the shard; err is how that went.
-func (sh *shard) add(s *stream, err error) {
-	s.fast.failed = err
-	sh.mu.Lock()
-	sh.added = append(sh.added, s)
-	sh.mu.Unlock()
-	sh.signal()
-}
-
-// giveBack returns a stream from a worker.
-func (sh *shard) giveBack(s *stream, err error) {
-	sh.mu.Lock()
-	s.fast.failed = err
-	sh.back = append(sh.back, s)
-	sh.mu.Unlock()
-	sh.signal()
+// isFull notes since when the socket of s takes nothing.
+func (sh *shard) isFull(s *stream) {
+	s.fast.full = true
+	sh.slots[s.fast.slot].full = sh.tick
 }
 
 // event takes what epoll says of one socket. Edge-triggered writability comes
 // only after a write that found the socket full, and once at the start.
 func (sh *shard) event(ev *syscall.EpollEvent) {
-	sl := sh.slots[ev.Fd]
+	sl := &sh.slots[ev.Fd]
 	if sl.s == nil || sl.gen != uint32(ev.Pad) {
 		return
 	}
-	c := sl.s.fast
-	if ev.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
-		if c.working {
-			c.gone = true
-			return
-		}
+	s := sl.s
+	c := s.fast
+	gone := ev.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0
+	switch {
+	case c.working:
+		c.gone = c.gone || gone
+		c.room = true
+	case gone:
+		sh.stepOut(s)
 		c.err = errGone
-		sh.turn(sl.s)
-		return
+		sh.turn(s)
+	case c.full:
+		c.full, sl.full = false, 0
+		sh.turn(s)
 	}
-	if !c.working && len(c.pending) > 0 {
-		sh.turn(sl.s)
-	}
-}
-
-// deliver writes what is visible to the streams of f that keep up, the same
-// bytes to each that stands where they stand, and gives the others a turn.
-func (sh *shard) deliver(f *feed) (wrote bool) {
-	n := len(sh.lists[f])
-	if n == 0 {
-		return false
-	}
-	limit := sh.hub.visible.Load()
-	epoch := sh.hub.epoch.Load()
-	tick := sh.hub.tick.Load()
-	var b batch
-	var from uint64
-	var fm form
-	have := false
-	var sends, bytes, events int64
-	first := rand.IntN(n) // so that none is always last
-	for i := range n {
-		list := sh.lists[f]
-		if len(list) < n {
-			// Some have ended, and others stand in their place now: once more.
-			sh.mu.Lock()
-			sh.dirty = append(sh.dirty, f)
-			sh.mu.Unlock()
-			sh.signal()
-			break
-		}
-		s := list[(first+i)%n]
-		c := s.fast
-		switch {
-		case c.working || len(c.pending) > 0:
-			continue // it will look by itself
-		case !s.keepsUp():
-			sh.turn(s)
-			wrote = true
-			continue
-		case s.cur.Pos >= limit:
-			continue
-		}
-		if !have || from != s.cur.Pos || fm != s.form {
-			next, ok := f.next(s.cur.Pos, limit, s.form, nil)
-			if !ok {
-				sh.turn(s)
-				continue
-			}
-			b, from, fm, have = next, s.cur.Pos, s.form, true
-		}
-		if b.events > 0 {
-			if c.writeChunk(b.chunk.bytes()) != nil {
-				sh.turn(s)
-				continue
-			}
-			if len(c.pending) > 0 {
-				c.since = tick
-			}
-			s.calm()
-			size := int64(len(b.chunk.plain()))
-			s.lastWrite.Store(tick)
-			s.lastData = tick
-			s.sentBytes.Add(size)
-			s.sentEvents.Add(int64(b.events))
-			sends, bytes, events = sends+1, bytes+size, events+int64(b.events)
-			wrote = true
-		}
-		s.moveTo(Cursor{Epoch: epoch, Pos: b.end})
-		if b.end < limit || f.ended.Load() != s.ended {
-			sh.turn(s)
-		}
-		if i%64 == 63 {
-			runtime.Gosched()
-		}
-	}
-	count := &sh.hub.counters
-	count.sends.Add(sends)
-	count.sentBytes.Add(bytes)
-	count.delivered.Add(events)
-	return wrote
-}
-
-// keepsUp reports whether s wants nothing but the next events of its ring.
-func (s *stream) keepsUp() bool {
-	return s.live && !s.behind && s.snap == nil && s.types == nil && s.left < 0 &&
-		s.fast.err == nil && s.fast.reason == "" && s.closing.Load() == nil && s.controls.Load() == 0
 }
 
 // turn runs s until it has nothing to do, its socket is full, or the log has
@@ -367,123 +326,110 @@ func (sh *shard) turn(s *stream) {
 	if c.working || c.slot < 0 {
 		return // a worker has it and gives it back; or it has ended
 	}
-	if sh.isKilled(c) {
+	sh.stepOut(s)
+	if c.killed.Load() {
 		c.err = errGone
 	}
 	for steps := 0; ; {
 		if c.err != nil {
-			if c.reason == "" {
-				c.reason = "client"
-			}
-			sh.end(s, c.reason)
+			sh.end(s)
 			return
 		}
+		if c.full {
+			if s.closing.Load() != nil && c.farewell == 0 {
+				c.farewell = sh.tick
+			}
+			return // until epoll says that there is room
+		}
 		if len(c.pending) > 0 {
-			progress, err := c.flush()
-			if err != nil {
-				continue
+			if progress, err := c.flush(); err == nil && c.full && progress {
+				sh.isFull(s)
 			}
-			if progress || c.since == 0 {
-				c.since = sh.hub.tick.Load()
-			}
-			if len(c.pending) > 0 {
-				return // until epoll says that there is room
-			}
-			c.since = 0
 			continue
 		}
 		if c.reason != "" {
-			sh.end(s, c.reason)
+			sh.end(s)
 			return
 		}
-		if e := s.closing.Load(); e != nil {
-			s.farewell(e.told)
-			sh.finish(s, e.kind)
-			continue
+		if c.half == 0 {
+			if e := s.closing.Load(); e != nil {
+				s.farewell(e.told)
+				sh.finish(s, e.kind)
+				continue
+			}
 		}
 		if s.behind || s.snap != nil {
-			c.working = true
-			sh.hub.shards.queue.put(s)
+			c.working, c.room = true, false
+			sh.hub.shards.behind.put(s)
 			return
 		}
 		more, err := s.guardedStep()
-		if err != nil {
+		sh.wrote = true
+		switch {
+		case err == errFull || err == nil && c.full:
+			sh.isFull(s)
+			continue
+		case err != nil:
 			sh.finish(s, s.reason(err))
 			continue
 		}
-		if !more {
-			return
+		if steps++; more && steps < turnSteps {
+			continue
 		}
-		if steps++; steps == turnSteps {
+		if more || s.controlDue(sh.hub.visible.Load()) {
 			sh.schedule(s)
-			return
+		} else {
+			sh.comeInStep(s)
 		}
+		return
 	}
-}
-
-func (sh *shard) isKilled(c *fastConn) bool {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return c.killed
 }
 
 // finish lets s end once everything is written, with a clean end of the body.
 func (sh *shard) finish(s *stream, reason string) {
 	c := s.fast
 	c.reason = reason
-	c.ending = sh.hub.tick.Load()
+	c.farewell = sh.tick
+	if c.half != 0 {
+		c.err = errGone // in the middle of an event there is no clean end
+	}
 	if c.err == nil {
-		c.writeChunk(lastChunk)
+		c.text(lastChunk)
+	}
+	if c.full {
+		sh.isFull(s)
 	}
 }
 
 // end closes the socket and gives the stream's place back.
-func (sh *shard) end(s *stream, reason string) {
+func (sh *shard) end(s *stream) {
 	c := s.fast
-	clean := c.err == nil
+	if c.reason == "" {
+		c.reason = "client"
+		if e := s.closing.Load(); e != nil && c.killed.Load() {
+			c.reason = e.kind
+		}
+	}
+	sh.stepOut(s)
+	sh.leaveApart(s)
+	if g := c.group; len(g.members) == 0 && len(g.apart) == 0 {
+		sh.dropGroup(g)
+	}
 	sl := &sh.slots[c.slot]
-	sl.s = nil
-	sl.gen++
+	*sl = slot{gen: sl.gen + 1}
 	sh.free = append(sh.free, c.slot)
 	c.slot = -1
-	list := sh.lists[s.feed]
-	last := len(list) - 1
-	list[c.at] = list[last]
-	list[c.at].fast.at = c.at
-	list[last] = nil
-	if last > 0 {
-		sh.lists[s.feed] = list[:last]
-	} else {
-		delete(sh.lists, s.feed)
-	}
 	sh.size.Add(-1)
 	s.feed.fast[sh.index].Add(-1)
-	closeSocket(c.fd, clean)
+	c.close()
 	c.pending = nil
-	sh.hub.shards.wg.Go(func() { sh.hub.forget(s, reason) }) // it calls the user's hook
+	sh.ended.put(s)
 }
 
-// sweepStalled ends streams whose sockets take nothing.
-func (sh *shard) sweepStalled() {
-	now := sh.hub.tick.Load()
-	stall := max(1, int64(sh.hub.opts.StallTimeout/time.Second))
-	for i := range sh.slots {
-		s := sh.slots[i].s
-		if s == nil {
-			continue
-		}
-		c := s.fast
-		if c.working || len(c.pending) == 0 {
-			continue
-		}
-		switch {
-		case c.ending != 0 && now-c.ending > int64(drainGrace/time.Second):
-			reason := c.reason
-			c.err = errGone
-			sh.end(s, reason)
-		case now-c.since > stall:
-			c.err, c.reason = errGone, "stalled"
-			sh.end(s, "stalled")
-		}
+// reap gives back the places of streams that have ended. It is apart from the
+// shard because it calls the user's hook.
+func (sh *shard) reap() {
+	for s := sh.ended.take(); s != nil; s = sh.ended.take() {
+		s.hub.forget(s, s.fast.reason)
 	}
 }

@@ -1,6 +1,7 @@
 package tailrace
 
 import (
+	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"reflect"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // Socket options that package syscall does not name.
@@ -19,26 +21,54 @@ const (
 // unsentLimit bounds what the kernel holds for a reader that stalls.
 const unsentLimit = 128 << 10
 
-// takeOver gives s to a shard if the connection allows it: HTTP/1.1 in the
-// clear, straight from net/http, with nothing in between that encodes. The
-// head is out; on false nothing has changed.
+// takeOver gives s to a shard if the connection allows it: HTTP/1.1 straight
+// from net/http, with nothing in between that encodes. The head is out; on
+// false nothing has changed.
 func (h *Hub) takeOver(s *stream, w http.ResponseWriter, r *http.Request) bool {
-	if r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil ||
-		r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "" ||
-		r.Context().Value(http.ServerContextKey) == nil || !endsInNetHTTP(w) {
-		return false
+	why := h.whyPortable(w, r)
+	if why == "" && !h.startShards() {
+		why = "off"
 	}
-	head := w.Header()
-	if head.Get("Content-Encoding") != "" || head.Get("Content-Length") != "" || head.Get("Content-Type") != "text/event-stream" {
-		return false
+	if why == "" && !h.hijack(s, w) {
+		why = "wrapper"
 	}
-	return h.startShards() && h.hijack(s, w)
+	if why != "" {
+		h.counters.fastRefused(why)
+	}
+	return why == ""
 }
 
-// endsInNetHTTP reports whether the chain of Unwrap ends in net/http's own
-// writer of a plain TCP connection. A release that renames what is looked at
-// turns the engine off, never wrongly on.
-func endsInNetHTTP(w http.ResponseWriter) bool {
+// whyPortable says what keeps a stream from the fast engine; "" is nothing.
+func (h *Hub) whyPortable(w http.ResponseWriter, r *http.Request) string {
+	head := w.Header()
+	switch {
+	case h.opts.DisableFastEngine:
+		return "off"
+	case r.ProtoMajor == 2:
+		return "http2"
+	case r.ProtoMajor != 1 || r.ProtoMinor != 1:
+		return "protocol"
+	case r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
+		return "request"
+	case head.Get("Content-Encoding") != "" || head.Get("Content-Length") != "" || head.Get("Content-Type") != "text/event-stream":
+		return "encoding"
+	case r.Context().Value(http.ServerContextKey) == nil:
+		return "wrapper"
+	}
+	conn, ok := connUnder(w)
+	if !ok {
+		return "wrapper"
+	}
+	if _, ok := socketOf(conn); !ok {
+		return "listener"
+	}
+	return ""
+}
+
+// connUnder returns the connection of a writer whose chain of Unwrap ends in
+// net/http's own. A release of Go that renames what is looked at turns the
+// engine off, never wrongly on.
+func connUnder(w http.ResponseWriter) (net.Conn, bool) {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
@@ -48,14 +78,42 @@ func endsInNetHTTP(w http.ResponseWriter) bool {
 	}
 	v := reflect.ValueOf(w)
 	if v.Type().String() != "*http.response" {
-		return false
+		return nil, false
 	}
 	conn := v.Elem().FieldByName("conn")
 	if conn.Kind() != reflect.Pointer || conn.IsNil() || conn.Elem().Kind() != reflect.Struct {
-		return false
+		return nil, false
 	}
 	rwc := conn.Elem().FieldByName("rwc")
-	return rwc.Kind() == reflect.Interface && !rwc.IsNil() && rwc.Elem().Type() == reflect.TypeFor[*net.TCPConn]()
+	if !rwc.IsValid() || rwc.Type() != reflect.TypeFor[net.Conn]() || rwc.IsNil() {
+		return nil, false
+	}
+	// The type is as expected, so this reads a net.Conn.
+	return *(*net.Conn)(unsafe.Pointer(rwc.UnsafeAddr())), true
+}
+
+// socket is what the fast engine needs of a connection. Over TLS that is one
+// whose writes it can take, so that none of them ever waits.
+type socket struct {
+	tcp *net.TCPConn
+	tls *tls.Conn
+	raw *rawConn
+}
+
+func socketOf(conn net.Conn) (s socket, ok bool) {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return socket{tcp: c}, true
+	case *rawConn:
+		return socket{tcp: c.TCPConn}, true
+	case *tls.Conn:
+		raw, ok := c.NetConn().(*rawConn)
+		if !ok {
+			return socket{}, false
+		}
+		return socket{tcp: raw.TCPConn, tls: c, raw: raw}, true
+	}
+	return socket{}, false
 }
 
 // hijack takes the socket out of net/http and out of the runtime's poller. On
@@ -65,20 +123,29 @@ func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
 	if err != nil {
 		return false
 	}
-	c := &fastConn{fd: -1, slot: -1}
-	s.fast = c
-	if tcp, ok := conn.(*net.TCPConn); ok && rw.Reader.Buffered() == 0 {
-		if fd, err := dup(tcp, h.opts.StallTimeout); err == nil {
-			c.fd = fd
+	c := &fastConn{fd: -1, slot: -1, at: -1}
+	sock, ok := socketOf(conn)
+	if ok && rw.Reader.Buffered() == 0 {
+		fd, err := dup(sock.tcp, h.opts.StallTimeout)
+		if err == nil {
+			c.fd, c.tls, c.raw = int32(fd), sock.tls, sock.raw
+		} else {
+			h.counters.fastRefused("descriptors")
 		}
 	}
 	if c.fd < 0 {
 		// More bytes behind the request, which never get an answer here, or no
 		// descriptor left: the client comes back.
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
 		conn.Write(lastChunk)
+		conn.Close()
 		c.err = errGone
+	} else {
+		sock.tcp.Close() // but not the socket, which c.fd is
+		if c.raw != nil {
+			c.raw.taken, c.raw.TCPConn = true, nil
+		}
 	}
-	conn.Close()
 
 	sh := h.pickShard()
 	s.feed.mu.Lock()
@@ -87,8 +154,9 @@ func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
 	s.feed.mu.Unlock()
 	s.feed.fast[sh.index].Add(1)
 	s.mu.Lock()
-	s.out, s.rc = nil, nil // nothing may hold on to the request and its buffers
+	s.fast = c
 	s.shard.Store(sh)
+	s.port.Store(nil) // nothing may hold on to the request and its buffers
 	s.mu.Unlock()
 	return true
 }

@@ -1,0 +1,110 @@
+package tailrace
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailrace/tailrace/sse"
+)
+
+// portable is the connection of a stream that the goroutine of its handler
+// serves, and of every stream until the fast engine has taken it over.
+type portable struct {
+	rc   *http.ResponseController
+	out  *sse.Stream // set once the head is out
+	gone atomic.Bool // the client has left
+
+	lastWrite atomic.Int64 // tick
+	idle      atomic.Bool  // it waits for wakeup; who turns it false sends
+	wakeup    chan struct{}
+	pass      atomic.Pointer[pass]
+}
+
+func newPortable(w http.ResponseWriter) *portable {
+	return &portable{rc: http.NewResponseController(w), wakeup: make(chan struct{}, 1)}
+}
+
+// wakeIn wakes s if it is idle, as one of the streams of a pass.
+func (p *portable) wakeIn(ps *pass) {
+	if p.idle.CompareAndSwap(true, false) {
+		ps.pending.Add(1)
+		p.pass.Store(ps)
+		p.wakeup <- struct{}{}
+	}
+}
+
+// wake wakes the stream if it is idle. A busy one looks at everything once more
+// before it rests.
+func (p *portable) wake() {
+	if p.idle.CompareAndSwap(true, false) {
+		p.wakeup <- struct{}{}
+	}
+}
+
+// passed counts the stream out of its pass.
+func (p *portable) passed() {
+	if ps := p.pass.Swap(nil); ps != nil {
+		ps.finish()
+	}
+}
+
+// run serves s until it ends and returns the reason.
+func (s *stream) run() (reason string) {
+	p := s.port.Load()
+	for {
+		if e := s.closing.Load(); e != nil {
+			s.farewell(e.told)
+			return e.kind
+		}
+		more, err := s.step()
+		if err != nil {
+			return s.reason(err)
+		}
+		if more {
+			continue
+		}
+		p.passed()
+		p.idle.Store(true)
+		if s.hasWork() && p.idle.CompareAndSwap(true, false) {
+			continue
+		}
+		<-p.wakeup
+	}
+}
+
+// hasWork reports whether a wake may have been missed before s was idle. A
+// control event behind a position that is not visible yet waits for the tail.
+func (s *stream) hasWork() bool {
+	return s.hub.visible.Load() > s.cur.Pos || s.feed.ended.Load() != s.ended || s.beat.Load() || s.closing.Load() != nil ||
+		s.lost() != nil || s.controlDue(s.cur.Pos)
+}
+
+// left is called when the client of a portable stream has gone.
+func (s *stream) left() {
+	p := s.port.Load()
+	p.gone.Store(true)
+	p.wake()
+}
+
+// beatIfDue marks a portable stream for a heartbeat if it has had no byte for
+// its interval.
+func (s *stream) beatIfDue(p *portable, tick int64) {
+	if tick-p.lastWrite.Load() >= int64(s.every) {
+		s.beat.Store(true)
+		p.wake()
+	}
+}
+
+// writeOut hands b to the connection as one write and one flush.
+func (s *stream) writeOut(p *portable, b []byte, events int) error {
+	if _, err := p.out.Write(b); err != nil {
+		return err
+	}
+	p.lastWrite.Store(s.hub.tick.Load())
+	s.wrote(enginePortable, len(b), events)
+	return nil
+}
+
+// overdue is a time in the past.
+var overdue = time.Unix(1, 0)
