@@ -42,12 +42,12 @@ type histogram struct {
 // observe counts d; a negative one, which two clocks can give, counts as none.
 func (h *histogram) observe(d time.Duration) {
 	d = max(d, 0)
-	h.counts[bucket(d)].Add(1)
+	h.counts[boundIndex(d)].Add(1)
 	h.sum.Add(int64(d))
 }
 
-// bucket returns the index of the least bound that is not below d.
-func bucket(d time.Duration) int {
+// boundIndex returns the index of the least bound that is not below d.
+func boundIndex(d time.Duration) int {
 	return min(bits.Len64(uint64(max(d-1, 0)/leastBound)), boundCount)
 }
 
