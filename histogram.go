@@ -27,7 +27,7 @@ const (
 var histogramBounds = func() []float64 {
 	list := make([]float64, boundCount)
 	for i := range list {
-		list[i] = (leastBound << i).Seconds()
+		list[i] = float64(leastBound<<i) / 1e9 // Seconds would give 1.6383999999999999
 	}
 	return list
 }()

@@ -23,18 +23,19 @@ type counters struct {
 	pass       histogram // of a shard that wrote something
 	rest       span      // of all shards together
 	tailLag    span      // commit to visible, of the newest event seen last; 0 at the head
-	full       atomic.Int64
+	full       atomic.Int64 // sockets that take no bytes now
 	tlsWorkers atomic.Int64 // that are blocked in a write
 	panics     atomic.Int64 // of a shard's or a worker's step
 
-	replayWait  histogram                      // a stream's wait for its page
-	replayPages [replaySources]atomic.Int64    //
-	replayUsed  atomic.Int64                   // bytes of Options.ReplayBytes that pages hold
-	ringMisses  atomic.Int64                   // live streams that fell out of their ring
-	controls    [controlKinds]controlTally     //
-	refusals    [fastRefusals]atomic.Int64     // of the fast engine
-	turnedAway  [2][rejectReasons]atomic.Int64 // with a status; softly
-	resumed     [2]atomic.Int64                // whole; with a gap
+	replayWait  histogram // of a stream for its page
+	replayPages [replaySources]atomic.Int64
+	replayUsed  atomic.Int64 // bytes of Options.ReplayBytes that pages hold
+	ringMisses  atomic.Int64 // live streams that fell out of their ring
+
+	controls   [controlKinds]controlTally
+	refusals   [fastRefusals]atomic.Int64     // of the fast engine
+	turnedAway [2][rejectReasons]atomic.Int64 // with a status; softly
+	resumed    [2]atomic.Int64                // whole; with a gap
 
 	mu          sync.Mutex
 	gaps        map[Reason]int64
