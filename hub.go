@@ -22,6 +22,10 @@ const (
 	DefaultMaxSelectors   = 128
 	DefaultPublishTimeout = 10 * time.Second
 	DefaultDrainWindow    = 30 * time.Second
+
+	DefaultMaxStreamsPerPrincipal = 1_000
+	DefaultMaxStreamsPerAddr      = 500   // many people may share one address
+	DefaultConnectRate            = 2_000 // a TLS handshake is 0.3 ms of a core
 )
 
 // OverflowPolicy says what happens to a live subscriber that falls so far
@@ -52,11 +56,27 @@ type Options struct {
 	StallTimeout   time.Duration // a stream that takes no byte for so long is cut and resumes; default 30 s
 	RingBytes      int64         // frames in memory, of all streams together; default 256 MiB
 	ReplayBytes    int64         // pages in memory of the streams that are behind, together; default 64 MiB
-	MaxStreams     int           // open streams; default 100,000
+	MaxStreams     int           // open streams; default 100,000, and never more than open files allow
 	MaxSelectors   int           // topics and patterns of one stream; default 128
 	PublishTimeout time.Duration // how long Publish waits for the log; default 10 s
 	DrainWindow    time.Duration // over which Shutdown ends the streams; default 30 s
 	Logger         *slog.Logger  // default slog.Default()
+
+	// Limits on streams besides MaxStreams; a negative one is none, and so is a
+	// negative MaxStreams. A stream over a limit is refused before it costs
+	// anything, and no other is ended for it.
+	//
+	// The address is that of Request.RemoteAddr, for IPv6 its /64. Behind a
+	// proxy all clients have the proxy's: there, set RemoteAddr in a middleware.
+	// What is no IP address counts as none.
+	MaxStreamsPerPrincipal int // default 1,000; the empty principal has no limit
+	MaxStreamsPerAddr      int // default 500
+	ConnectRate            int // new streams a second; default 2,000
+	ConnectBurst           int // of them at once, after a rest; default five times ConnectRate
+
+	// MaxConnectionAge makes each stream end cleanly, as in a drain, at a random
+	// age between 80 and 100 % of it; default none.
+	MaxConnectionAge time.Duration
 
 	// DisableFastEngine leaves every stream on the goroutine of its handler.
 	// The fast engine, which takes plain HTTP/1.1 connections over on Linux,
@@ -83,6 +103,10 @@ func (o *Options) withDefaults() Options {
 	setDefault(&v.MaxSelectors, DefaultMaxSelectors)
 	setDefault(&v.PublishTimeout, DefaultPublishTimeout)
 	setDefault(&v.DrainWindow, DefaultDrainWindow)
+	setDefault(&v.MaxStreamsPerPrincipal, DefaultMaxStreamsPerPrincipal)
+	setDefault(&v.MaxStreamsPerAddr, DefaultMaxStreamsPerAddr)
+	setDefault(&v.ConnectRate, DefaultConnectRate)
+	setDefault(&v.ConnectBurst, 5*v.ConnectRate)
 	if v.Logger == nil {
 		v.Logger = slog.Default()
 	}
@@ -117,7 +141,7 @@ type Hub struct {
 
 	streamsMu sync.Mutex
 	streams   map[string]*stream
-	admitted  int  // open streams and those about to be
+	places    places
 	refused   bool // no new streams: drained or stopped
 	streamsWG sync.WaitGroup
 
@@ -150,6 +174,7 @@ func New(opts *Options) (*Hub, error) {
 		feeds:    map[string]*feed{},
 		matcher:  newMatcher(),
 		streams:  map[string]*stream{},
+		places:   newPlaces(&o),
 		readers:  make(chan struct{}, replayReaders()),
 		wakeTail: make(chan struct{}, 1),
 

@@ -14,27 +14,68 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tailrace/tailrace/bench/figure"
 )
 
-// group is one part of the measurements, which can be run by itself.
+// group is one part of the measurements, which can be run by itself. It has
+// either measure, or experiments, whose rows can be run alone.
 type group struct {
-	name    string
-	measure func(context.Context, *lab) ([]figure.Row, error)
+	name        string
+	measure     func(context.Context, *lab) ([]figure.Row, error)
+	experiments []experiment
 }
 
 func groups() []group {
 	return []group{
-		{"sse", measureProtocol},
-		{"log", measureLog},
-		{"replay", measureReplay},
-		{"topics", measureTopics},
-		{"fanout", measureFanout},
+		{name: "sse", measure: measureProtocol},
+		{name: "log", measure: measureLog},
+		{name: "replay", measure: measureReplay},
+		{name: "topics", measure: measureTopics},
+		{name: "delivery", experiments: delivery()},
 	}
+}
+
+// rowName is the name in the table of a group's row.
+func rowName(group, row string) string { return group + ": " + row }
+
+// run measures the rows of g whose names match.
+func (g *group) run(ctx context.Context, l *lab, wanted *regexp.Regexp) (rows []figure.Row, err error) {
+	if g.measure != nil {
+		rows, err = g.measure(ctx, l)
+		rows = slices.DeleteFunc(rows, func(r figure.Row) bool { return !wanted.MatchString(rowName(g.name, r.Name)) })
+	} else {
+		rows, err = g.runExperiments(ctx, l, wanted)
+	}
+	for i := range rows {
+		rows[i].Name = rowName(g.name, rows[i].Name)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", g.name, err)
+	}
+	return rows, err
+}
+
+// runExperiments runs what is wanted of the experiments. One that fails leaves
+// the others as they are.
+func (g *group) runExperiments(ctx context.Context, l *lab, wanted *regexp.Regexp) (rows []figure.Row, err error) {
+	b, err := newBench(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	var failed []error
+	for _, e := range g.experiments {
+		part := e.only(g.name, wanted)
+		got, err := part.rounds(ctx, b)
+		rows = append(rows, got...)
+		failed = append(failed, err)
+	}
+	return rows, errors.Join(failed...)
 }
 
 // lab is what every group needs.
@@ -63,7 +104,8 @@ func run(ctx context.Context) error {
 		names = append(names, g.name)
 	}
 	only := flag.String("only", "", "groups to run, comma separated: "+strings.Join(names, ", ")+" (default all)")
-	rounds := flag.Int("rounds", 5, "rounds; the table has their median and range")
+	row := flag.String("row", "", "regular expression: only rows whose names match, of delivery unless -only names other groups")
+	rounds := flag.Int("rounds", 3, "rounds; the table has their median and range")
 	dir := flag.String("dir", "", "directory for scratch data, on the disk to be measured (default bench/out)")
 	asJSON := flag.Bool("json", false, "print JSON lines with every round instead of the table")
 	verbose := flag.Bool("v", false, "show what the programs that are run say")
@@ -71,7 +113,11 @@ func run(ctx context.Context) error {
 	if flag.NArg() > 0 || *rounds < 1 {
 		return errors.New("no arguments are taken, and -rounds is at least 1")
 	}
-	chosen, err := choose(*only)
+	wanted, err := regexp.Compile(*row)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(*only, *row != "")
 	if err != nil {
 		return err
 	}
@@ -98,14 +144,9 @@ func run(ctx context.Context) error {
 	fmt.Fprintf(os.Stderr, "bench: %s\n", machine())
 	for _, g := range chosen {
 		start := time.Now()
-		got, err := g.measure(ctx, l)
-		for i := range got {
-			got[i].Name = g.name + ": " + got[i].Name
-		}
+		got, err := g.run(ctx, l, wanted)
 		rows = append(rows, got...)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", g.name, err))
-		}
+		failed = append(failed, err)
 		fmt.Fprintf(os.Stderr, "bench: %s took %v\n", g.name, time.Since(start).Round(time.Second))
 		if ctx.Err() != nil {
 			break
@@ -127,8 +168,9 @@ func run(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// choose returns the named groups in the order in which they run.
-func choose(only string) (chosen []group, err error) {
+// choose returns the named groups in the order in which they run. Without names
+// it returns all, or with byRow those whose rows can be run alone.
+func choose(only string, byRow bool) (chosen []group, err error) {
 	wanted := map[string]bool{}
 	for name := range strings.SplitSeq(only, ",") {
 		if name != "" {
@@ -136,7 +178,7 @@ func choose(only string) (chosen []group, err error) {
 		}
 	}
 	for _, g := range groups() {
-		if len(wanted) == 0 && only == "" || wanted[g.name] {
+		if only == "" && (!byRow || g.measure == nil) || wanted[g.name] {
 			chosen = append(chosen, g)
 			delete(wanted, g.name)
 		}

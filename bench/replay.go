@@ -83,7 +83,7 @@ func measureReplay(ctx context.Context, l *lab) ([]figure.Row, error) {
 		throughput = append(throughput, float64(len(stream))/1e6/took.Seconds())
 	}
 	return []figure.Row{
-		{Name: "50,000 events to one client", Unit: "events/s", Ours: rate, AtLeast: new(500_000.0), Lost: &lost},
+		{Name: "50,000 events to one client", Unit: "events/s", Ours: rate, Value: figure.AtLeast(500_000), Lost: &lost},
 		{Name: "50,000 events to one client", Unit: "events/s", Ours: rate, Against: "net/http, same bytes", Base: baseRate, Lost: &lost},
 		{Name: "50,000 events to one client", Unit: "MB/s", Ours: throughput, Lost: &lost},
 	}, nil

@@ -37,21 +37,21 @@ func measureProtocol(ctx context.Context, l *lab) ([]figure.Row, error) {
 		}
 		return scaled
 	}
-	share := func(name, benchmark, unit, ceiling string, atLeast *float64) figure.Row {
-		return figure.Row{Name: name, Unit: "of " + ceiling, Ours: of(benchmark, unit, 1), AtLeast: atLeast}
+	share := func(name, benchmark, unit, ceiling string, target *figure.Target) figure.Row {
+		return figure.Row{Name: name, Unit: "of " + ceiling, Ours: of(benchmark, unit, 1), Value: target}
 	}
 	allocs := func(name, benchmark string, scale, atMost float64) figure.Row {
-		return figure.Row{Name: name + ", allocations", Unit: "an event", Ours: of(benchmark, "allocs/op", scale), AtMost: &atMost}
+		return figure.Row{Name: name + ", allocations", Unit: "an event", Ours: of(benchmark, "allocs/op", scale), Value: figure.AtMost(atMost)}
 	}
 	const indexByte = "bytes.IndexByte a line"
 	rows := []figure.Row{
-		share("decode, borrowed bytes", "Decode/tokens/borrowed", "xIndexByte", indexByte, new(0.4)),
+		share("decode, borrowed bytes", "Decode/tokens/borrowed", "xIndexByte", indexByte, figure.AtLeast(0.4)),
 		allocs("decode, borrowed bytes", "Decode/tokens/borrowed", 1./tokens, 0),
 		share("decode, borrowed bytes, a new id each", "Decode/tokens-new-ids/borrowed", "xIndexByte", indexByte, nil),
 		allocs("decode, borrowed bytes, a new id each", "Decode/tokens-new-ids/borrowed", 1./tokens, 0.05),
-		share("decode, owned", "Decode/tokens/owned", "xIndexByte", indexByte, new(0.25)),
+		share("decode, owned", "Decode/tokens/owned", "xIndexByte", indexByte, figure.AtLeast(0.25)),
 		allocs("decode, owned", "Decode/tokens/owned", 1./tokens, 0.1),
-		share("decode, borrowed bytes, 64 KiB events", "Decode64K", "xMemmove", "copy", new(0.25)),
+		share("decode, borrowed bytes, 64 KiB events", "Decode64K", "xMemmove", "copy", figure.AtLeast(0.25)),
 		{
 			Name: "decode, borrowed bytes, a new id each", Unit: "MB/s",
 			Ours:    of("Decode/tokens-new-ids/borrowed", "MB/s", 1),
@@ -59,7 +59,7 @@ func measureProtocol(ctx context.Context, l *lab) ([]figure.Row, error) {
 		},
 		{Name: "encode 150 bytes with id and type", Unit: "ns", Ours: of("Encode/150", "ns/event", 1)},
 		allocs("encode 150 bytes with id and type", "Encode/150", 1, 0),
-		{Name: "encode 64 KiB", Unit: "times copy", Ours: of("Encode/64K", "memmoves", 1), AtMost: new(4.0)},
+		{Name: "encode 64 KiB", Unit: "times copy", Ours: of("Encode/64K", "memmoves", 1), Value: figure.AtMost(4)},
 		allocs("encode 64 KiB", "Encode/64K", 1, 0),
 	}
 	return rows, missing

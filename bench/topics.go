@@ -28,8 +28,8 @@ func measureTopics(ctx context.Context, l *lab) ([]figure.Row, error) {
 		return nil, err
 	}
 	rate := figure.Row{Name: "publish to 1,000,000 new topics, synced", Unit: "events/s"}
-	busy := figure.Row{Name: "memory of 1,000,000 topics, at once", Unit: "MB", AtMost: new(100.0)}
-	rest := figure.Row{Name: "memory of 1,000,000 topics, collected", Unit: "MB", AtMost: new(100.0)}
+	busy := figure.Row{Name: "memory of 1,000,000 topics, at once", Unit: "MB", Value: figure.AtMost(100)}
+	rest := figure.Row{Name: "memory of 1,000,000 topics, collected", Unit: "MB", Value: figure.AtMost(100)}
 	for round := range min(l.rounds, 2) { // memory does not vary as time does
 		dir := filepath.Join(l.dir, fmt.Sprint("topics-", round))
 		took, atOnce, collected, err := millionTopics(ctx, l, self, dir)

@@ -22,10 +22,8 @@ type Row struct {
 	Against string    `json:"against,omitempty"` // what the reference is; "" if there is none
 	Base    []float64 `json:"base,omitempty"`    // the reference's values, as many as Ours
 
-	// The target, for the median of Ours / Base, or of Ours where there is no
-	// reference. Nil is none.
-	AtLeast *float64 `json:"at_least,omitempty"`
-	AtMost  *float64 `json:"at_most,omitempty"`
+	Ratio *Target `json:"ratio,omitempty"` // for the median of Ours / Base; nil is none
+	Value *Target `json:"value,omitempty"` // for the median of Ours; nil is none
 
 	// Lost counts events that did not arrive exactly once and in order, over
 	// all rounds; nil where nothing is delivered. One makes the row worthless.
@@ -61,16 +59,10 @@ func (r *Row) Ratios() []float64 {
 	return ratios
 }
 
-// Met reports whether nothing was lost and the median is within the target.
+// Met reports whether nothing was lost and the medians are within the targets.
 func (r *Row) Met() bool {
-	m := Median(r.Ratios())
-	switch {
-	case r.Lost != nil && *r.Lost != 0, math.IsNaN(m):
-		return false
-	case r.AtLeast != nil && m < *r.AtLeast, r.AtMost != nil && m > *r.AtMost:
-		return false
-	}
-	return true
+	value := Median(r.Ours)
+	return (r.Lost == nil || *r.Lost == 0) && !math.IsNaN(value) && r.Value.met(value) && r.Ratio.met(Median(r.Ratios()))
 }
 
 // Median returns the median of v, NaN if v is empty.
@@ -82,8 +74,8 @@ func Median(v []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// Print writes rows as a table, loss first, then medians, and the range of the
-// ratio.
+// Print writes rows as a table: loss first, then medians, the range over the
+// rounds, and the targets with a mark at each that is missed.
 func Print(w io.Writer, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "lost\tfigure\tours\treference\tratio\trange\ttarget\tmet")
@@ -116,35 +108,55 @@ func (r *Row) ratio() string {
 	return short(Median(r.Ratios()))
 }
 
+// spread is the range of what is bound: of the ratio, of ours, or of both.
 func (r *Row) spread() string {
-	ratios := r.Ratios()
-	if len(ratios) < 2 {
-		return "-"
+	if len(r.Base) == 0 {
+		return spread(r.Ours)
 	}
-	return short(slices.Min(ratios)) + " to " + short(slices.Max(ratios))
+	if r.Value == nil || len(r.Ours) < 2 {
+		return spread(r.Ratios())
+	}
+	return spread(r.Ratios()) + "; " + spread(r.Ours)
 }
 
 func (r *Row) target() string {
-	switch {
-	case r.AtLeast != nil:
-		return ">= " + short(*r.AtLeast)
-	case r.AtMost != nil:
-		return "<= " + short(*r.AtMost)
+	unit := "" // told only where there are two targets to tell apart
+	if len(r.Base) > 0 {
+		unit = r.Unit
 	}
-	return "-"
+	ratio, value := r.Ratio.text(Median(r.Ratios()), ""), r.Value.text(Median(r.Ours), unit)
+	switch {
+	case ratio == "" && value == "":
+		return "-"
+	case ratio == "":
+		return value
+	case value == "":
+		return ratio
+	}
+	return ratio + "; " + value
 }
 
 func (r *Row) met() string {
 	switch {
 	case !r.Met():
 		return "MISSED"
-	case r.AtLeast == nil && r.AtMost == nil:
+	case r.Ratio == nil && r.Value == nil:
 		return "-"
 	}
 	return "yes"
 }
 
+func spread(v []float64) string {
+	if len(v) < 2 {
+		return "-"
+	}
+	return short(slices.Min(v)) + " to " + short(slices.Max(v))
+}
+
 func quantity(v float64, unit string) string {
+	if math.IsNaN(v) {
+		return "not measured"
+	}
 	if unit == "" {
 		return short(v)
 	}

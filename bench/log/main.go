@@ -90,19 +90,19 @@ func run(rounds int, parent string, slice time.Duration) error {
 
 	const loop, bare = "write+fdatasync, same batching", "8 KiB fdatasync"
 	rate := map[int]*figure.Row{
-		32:  {Name: "append, 32 publishers", Unit: "events/s", Against: loop, AtLeast: new(0.5)},
-		512: {Name: "append, 512 publishers", Unit: "events/s", Against: loop, AtLeast: new(0.5)},
+		32:  {Name: "append, 32 publishers", Unit: "events/s", Against: loop, Ratio: figure.AtLeast(0.5)},
+		512: {Name: "append, 512 publishers", Unit: "events/s", Against: loop, Ratio: figure.AtLeast(0.5)},
 	}
 	perSync := map[int]*figure.Row{
-		32:  {Name: "events in the time of one sync, 32 publishers", Unit: "/s", Against: bare, AtLeast: new(12.0)},
-		512: {Name: "events in the time of one sync, 512 publishers", Unit: "/s", Against: bare, AtLeast: new(60.0)},
+		32:  {Name: "events in the time of one sync, 32 publishers", Unit: "/s", Against: bare, Ratio: figure.AtLeast(12)},
+		512: {Name: "events in the time of one sync, 512 publishers", Unit: "/s", Against: bare, Ratio: figure.AtLeast(60)},
 	}
 	latency := map[int]*figure.Row{
-		1:  {Name: "acknowledgement p50, 1 publisher", Unit: "µs", Against: bare + " p50", AtMost: new(2.0)},
-		32: {Name: "acknowledgement p50, 32 publishers", Unit: "µs", Against: bare + " p50", AtMost: new(3.0)},
+		1:  {Name: "acknowledgement p50, 1 publisher", Unit: "µs", Against: bare + " p50", Ratio: figure.AtMost(2)},
+		32: {Name: "acknowledgement p50, 32 publishers", Unit: "µs", Against: bare + " p50", Ratio: figure.AtMost(3)},
 	}
-	memory := &figure.Row{Name: "append, class memory, 32 publishers", Unit: "events/s", Against: "write, same batching", AtLeast: new(0.45)}
-	replay := &figure.Row{Name: "replay of one topic", Unit: "events/s", Against: "reading the records of a file", AtLeast: new(0.4)}
+	memory := &figure.Row{Name: "append, class memory, 32 publishers", Unit: "events/s", Against: "write, same batching", Ratio: figure.AtLeast(0.45)}
+	replay := &figure.Row{Name: "replay of one topic", Unit: "events/s", Against: "reading the records of a file", Ratio: figure.AtLeast(0.4)}
 
 	for round := range rounds {
 		fmt.Fprintf(os.Stderr, "log: round %d of %d\n", round+1, rounds)
@@ -365,9 +365,9 @@ func (l *lab) replayFloor() (rate float64, err error) {
 
 // topics measures a million new topics in processes of their own.
 func (l *lab) topics() ([]*figure.Row, error) {
-	rate := &figure.Row{Name: "append to 1,000,000 new topics", Unit: "events/s", Against: "class memory", AtLeast: new(0.5)}
-	rss := &figure.Row{Name: "process with 1,000,000 topics, collected", Unit: "MB", AtMost: new(100.0)}
-	disk := &figure.Row{Name: "disk for an event of 200 bytes, each in a topic of its own", Unit: "bytes", AtMost: new(350.0)}
+	rate := &figure.Row{Name: "append to 1,000,000 new topics", Unit: "events/s", Against: "class memory", Ratio: figure.AtLeast(0.5)}
+	rss := &figure.Row{Name: "process with 1,000,000 topics, collected", Unit: "MB", Value: figure.AtMost(100)}
+	disk := &figure.Row{Name: "disk for an event of 200 bytes, each in a topic of its own", Unit: "bytes", Value: figure.AtMost(350)}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
