@@ -28,22 +28,22 @@ type ConnInfo struct {
 	SentEvents int64
 	SentBytes  int64
 	LagEvents  int64  // events to come; behind the ring, log positions to come: an upper bound
-	Reason     string // why it ended; OnDisconnect only: client, drain, disconnected, stalled, ended, limit, epoch, error
+	Reason     string // why it ended; OnDisconnect only: client, drain, age, disconnected, stalled, ended, limit, epoch, error
 }
 
 // Info describes s as of now.
 func (s *stream) Info() ConnInfo {
-	c := s.info
-	c.Engine = "portable"
+	c := ConnInfo{
+		ID: s.id, Principal: s.from.principal, Addr: s.from.addr, UserAgent: s.from.agent,
+		Client: s.from.client, Protocol: s.from.protocol, Opened: s.from.opened,
+		Engine: enginePortable.String(), Select: s.feed.sel,
+	}
 	if s.shard.Load() != nil {
-		c.Engine = "fast"
+		c.Engine = engineFast.String()
 	}
-	pos := s.pos.Load()
+	pos, events, bytes := s.progress()
 	c.Cursor = Cursor{Epoch: s.hub.epoch.Load(), Pos: pos}
-	c.SentEvents, c.SentBytes = s.sentEvents.Load(), s.sentBytes.Load()
-	if s.feed == nil {
-		return c
-	}
+	c.SentEvents, c.SentBytes = events, bytes
 	lag, ok := s.feed.lag(pos)
 	if visible := s.hub.visible.Load(); !ok && visible > pos {
 		lag = int64(visible - pos)
@@ -114,8 +114,10 @@ func (h *Hub) Send(ctx context.Context, connID string, ev *Event) error {
 		return fmt.Errorf("%w: %q", ErrNoConnection, connID)
 	}
 	if !s.enqueue(c) {
+		h.counters.control(controlSend, controlSlow)
 		return fmt.Errorf("%w: %q", ErrSlow, connID)
 	}
+	h.counters.control(controlSend, controlQueued)
 	return nil
 }
 
@@ -128,13 +130,15 @@ func (h *Hub) Broadcast(ctx context.Context, s Selector, ev *Event) (queued, ski
 		return 0, 0, err
 	}
 	for _, st := range h.snapshotStreams() {
-		if !s.IsZero() && !st.sub.Select.overlaps(s) {
+		if !s.IsZero() && !st.feed.sel.overlaps(s) {
 			continue
 		}
 		if st.enqueue(c) {
 			queued++
+			h.counters.control(controlBroadcast, controlQueued)
 		} else {
 			skipped++
+			h.counters.control(controlBroadcast, controlSkipped)
 		}
 	}
 	return queued, skipped, nil
@@ -152,11 +156,11 @@ func (h *Hub) newControl(ev *Event) (control, error) {
 		return control{}, fmt.Errorf("%w: type %q", ErrReserved, ev.Type)
 	}
 	e := sse.Event{Type: ev.Type, Data: ev.Data, Retry: ev.Retry}
-	frame, err := e.AppendText(nil)
+	frame, err := e.AppendText(newChunk(len(ev.Data) + len(ev.Type) + 64))
 	if err != nil {
 		return control{}, fmt.Errorf("tailrace: %w", err)
 	}
-	return control{frame: frame, barrier: max(h.visible.Load(), h.acked.Load())}, nil
+	return control{frame: sealChunk(frame), barrier: max(h.visible.Load(), h.acked.Load())}, nil
 }
 
 // overlaps reports whether s and t share a part, or a pattern of one matches a

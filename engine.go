@@ -8,8 +8,8 @@ import "errors"
 // writes to all its sockets without blocking. Both run the same steps over the
 // same frames, so no byte that a client decodes tells them apart.
 
-// mark says where in a run of blocks the block of an event ends.
-type mark struct {
+// blockEnd says where in a run of blocks the block of an event ends.
+type blockEnd struct {
 	pos uint64 // of the event in the log
 	end int    // in bytes of the run
 }

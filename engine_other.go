@@ -28,7 +28,7 @@ type fastConn struct {
 func (*fastConn) text([]byte) error { return nil }
 
 func (*stream) fastRing(uint64) (end uint64, events int, err error) { return 0, 0, nil }
-func (*stream) fastBlocks([]byte, []mark) error                     { return nil }
+func (*stream) fastBlocks([]byte, []blockEnd) error                 { return nil }
 
 func (s *stream) progress() (pos uint64, events, bytes int64) {
 	return s.pos.Load(), s.sentEvents.Load(), s.sentBytes.Load()

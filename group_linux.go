@@ -83,7 +83,8 @@ func (sh *shard) comeInStep(s *stream) {
 		sh.state.Unlock()
 	}
 	if g.pos != s.cur.Pos || g.ended != s.ended {
-		if !g.late {
+		comes := g.pos < sh.limit && s.cur.Pos == sh.limit || g.ended != g.feed.ended.Load()
+		if comes && !g.late {
 			g.late = true
 			sh.late = append(sh.late, g)
 		}
@@ -155,11 +156,7 @@ func (sh *shard) deliver(g *group) {
 		}
 	}
 	if n := g.feed.ended.Load(); n != g.ended {
-		for len(g.members) > 0 {
-			s := sh.slots[g.members[len(g.members)-1].slot].s
-			sh.stepOut(s)
-			sh.turn(s)
-		}
+		sh.breakStep(g)
 		g.ended = n
 	}
 	for i := len(g.apart) - 1; i >= 0; i-- {
@@ -171,17 +168,20 @@ func (sh *shard) deliver(g *group) {
 	}
 }
 
+// breakStep has all that are in step run by themselves.
+func (sh *shard) breakStep(g *group) {
+	for len(g.members) > 0 {
+		sh.stepOut(sh.slots[g.members[len(g.members)-1].slot].s)
+	}
+}
+
 // deliverInStep writes the next bytes to all in step and reports whether they
 // went on.
 func (sh *shard) deliverInStep(g *group) bool {
 	frames, end, ok := g.feed.after(sh.frames[:0], g.pos, sh.limit, maxWrite, nil)
 	sh.frames = frames
 	if !ok {
-		for len(g.members) > 0 {
-			s := sh.slots[g.members[len(g.members)-1].slot].s
-			sh.stepOut(s)
-			sh.turn(s)
-		}
+		sh.breakStep(g)
 		return false
 	}
 	if len(frames) == 0 {
@@ -262,13 +262,13 @@ func (sh *shard) join(frames []*frame, fm form) []byte {
 	sh.marks = sh.marks[:0]
 	if len(frames) == 1 {
 		wire := frames[0].block(fm).bytes()
-		sh.marks = append(sh.marks, mark{frames[0].pos(), len(wire)})
+		sh.marks = append(sh.marks, blockEnd{frames[0].pos(), len(wire)})
 		return wire
 	}
 	sh.joined = sh.joined[:0]
 	for _, fr := range frames {
 		sh.joined = append(sh.joined, fr.block(fm).bytes()...)
-		sh.marks = append(sh.marks, mark{fr.pos(), len(sh.joined)})
+		sh.marks = append(sh.marks, blockEnd{fr.pos(), len(sh.joined)})
 	}
 	return sh.joined
 }

@@ -151,6 +151,12 @@ type Hub struct {
 	readers chan struct{} // bounds reads of the log on behalf of streams
 	tick    atomic.Int64  // coarse clock, unix seconds, kept by the sweeper
 
+	waitersMu sync.Mutex
+	waiters   []waiter
+
+	pages    pageCache
+	pageRoom int // bytes that it keeps
+
 	wakeTail  chan struct{}
 	stop      context.CancelFunc
 	ctx       context.Context
@@ -179,6 +185,7 @@ func New(opts *Options) (*Hub, error) {
 		wakeTail: make(chan struct{}, 1),
 
 		ringFrames: maxRingFrames,
+		pageRoom:   int(min(o.ReplayBytes/4, maxPageCache)),
 		cores:      runtime.GOMAXPROCS(0),
 	}
 	if h.log == nil {

@@ -143,7 +143,7 @@ func (h *Hub) giveUp(s *stream) {
 	h.streamsMu.Lock()
 	defer h.streamsMu.Unlock()
 	delete(h.streams, s.id)
-	h.places.giveBack(s.info.Principal, s.info.Addr)
+	h.places.giveBack(s.from.principal, s.from.addr)
 }
 
 // refuse answers a stream that cannot be served now. A native EventSource ends

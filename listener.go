@@ -16,20 +16,20 @@ type listener struct{ net.Listener }
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
-		return &rawConn{TCPConn: tcp}, nil
+		return &tapConn{TCPConn: tcp}, nil
 	}
 	return c, err
 }
 
-// rawConn is the connection under a tls.Conn. Once the fast engine has taken
+// tapConn is the connection under a tls.Conn. Once the fast engine has taken
 // the socket over, what is written goes to sink, and the engine sends it.
-type rawConn struct {
+type tapConn struct {
 	*net.TCPConn
 	taken bool
 	sink  *[]byte
 }
 
-func (c *rawConn) Write(b []byte) (int, error) {
+func (c *tapConn) Write(b []byte) (int, error) {
 	if !c.taken {
 		return c.TCPConn.Write(b)
 	}
@@ -42,7 +42,7 @@ func (c *rawConn) Write(b []byte) (int, error) {
 
 // SetWriteDeadline does nothing any more once the socket is taken: who writes
 // never waits.
-func (c *rawConn) SetWriteDeadline(t time.Time) error {
+func (c *tapConn) SetWriteDeadline(t time.Time) error {
 	if c.taken {
 		return nil
 	}

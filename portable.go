@@ -16,6 +16,7 @@ type portable struct {
 	gone atomic.Bool // the client has left
 
 	lastWrite atomic.Int64 // tick
+	until     int64        // tick at which it has lived long enough; 0 is none
 	idle      atomic.Bool  // it waits for wakeup; who turns it false sends
 	wakeup    chan struct{}
 	pass      atomic.Pointer[pass]
@@ -80,16 +81,19 @@ func (s *stream) hasWork() bool {
 		s.lost() != nil || s.controlDue(s.cur.Pos)
 }
 
-// left is called when the client of a portable stream has gone.
-func (s *stream) left() {
+// leave is called when the client of a portable stream has gone.
+func (s *stream) leave() {
 	p := s.port.Load()
 	p.gone.Store(true)
 	p.wake()
 }
 
-// beatIfDue marks a portable stream for a heartbeat if it has had no byte for
-// its interval.
-func (s *stream) beatIfDue(p *portable, tick int64) {
+// sweep marks a portable stream for a heartbeat if it has had no byte for its
+// interval, and ends it when it has lived long enough.
+func (p *portable) sweep(s *stream, tick int64) {
+	if p.until != 0 && tick >= p.until {
+		s.endSoon(ending{"age", "age"})
+	}
 	if tick-p.lastWrite.Load() >= int64(s.every) {
 		s.beat.Store(true)
 		p.wake()

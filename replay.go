@@ -61,7 +61,6 @@ func (s *stream) catchUp() error {
 		if err := s.blocks(p.wire[:p.marks[n-1].end], p.marks[:n]); err != nil {
 			return err
 		}
-		s.hub.counters.replayed.Add(int64(n))
 	}
 	s.cur.Epoch = p.next.Epoch
 	s.moveTo(next)
@@ -87,7 +86,7 @@ func (s *stream) catchUp() error {
 }
 
 // nextPage returns what follows s in the log.
-func (s *stream) nextPage() (*page, error) {
+func (s *stream) nextPage() (*wirePage, error) {
 	h := s.hub
 	if s.first != nil {
 		read := s.first
@@ -111,7 +110,7 @@ func (s *stream) nextPage() (*page, error) {
 }
 
 // blocks writes events of the log.
-func (s *stream) blocks(wire []byte, marks []mark) error {
+func (s *stream) blocks(wire []byte, marks []blockEnd) error {
 	if p := s.port.Load(); p != nil {
 		return s.writeOut(p, wire, len(marks))
 	}
@@ -119,7 +118,7 @@ func (s *stream) blocks(wire []byte, marks []mark) error {
 }
 
 // gap says that history is not complete, and goes on from what there is.
-func (s *stream) gap(p *page) error {
+func (s *stream) gap(p *wirePage) error {
 	s.hub.counters.gap(p.reset.Reason)
 	s.setCursor(p.next)
 	id := p.next.String()

@@ -14,12 +14,14 @@ const (
 	maxPage    = 64 << 10 // of all streams that are at one place
 	minCut     = 16 << 10 // least size of a page that is cut by its content
 	pageEvents = 1024
+
+	maxPageCache = 16 << 20
 )
 
-// page is a page of the log as the blocks of one form. It does not change.
-type page struct {
-	wire  []byte // chunks, one for each event, or plain blocks
-	marks []mark // one for each event
+// wirePage is a page of the log as the blocks of one form. It does not change.
+type wirePage struct {
+	wire  []byte     // chunks, one for each event, or plain blocks
+	marks []blockEnd // one for each event
 	next  Cursor
 	told  uint64
 	more  bool
@@ -37,17 +39,17 @@ var pageBuffers = sync.Pool{New: func() any {
 
 // newPage encodes what was read, of types if that is not nil. It keeps nothing
 // of read's events.
-func newPage(read *Page, fm form, chunked bool, types map[string]bool) *page {
-	p := &page{next: read.Next, told: read.Told, more: read.More, ended: read.Ended, reset: read.Reset}
+func newPage(read *Page, fm form, chunked bool, types map[string]bool) *wirePage {
+	p := &wirePage{next: read.Next, told: read.Told, more: read.More, ended: read.Ended, reset: read.Reset}
 	p.pooled = pageBuffers.Get().(*[]byte)
 	p.wire = (*p.pooled)[:0]
 	p.encode(read.Events, fm, chunked, types)
 	return p
 }
 
-func (p *page) encode(events []Event, fm form, chunked bool, types map[string]bool) {
+func (p *wirePage) encode(events []Event, fm form, chunked bool, types map[string]bool) {
 	if len(events) > 0 {
-		p.marks = make([]mark, 0, len(events))
+		p.marks = make([]blockEnd, 0, len(events))
 	}
 	for i := range events {
 		ev := &events[i]
@@ -59,12 +61,12 @@ func (p *page) encode(events []Event, fm form, chunked bool, types map[string]bo
 		} else {
 			p.wire = appendChunk(p.wire, ev, fm)
 		}
-		p.marks = append(p.marks, mark{ev.Cursor.Pos, len(p.wire)})
+		p.marks = append(p.marks, blockEnd{ev.Cursor.Pos, len(p.wire)})
 	}
 }
 
 // release gives back a buffer that nobody else has.
-func (p *page) release() {
+func (p *wirePage) release() {
 	if p.pooled != nil && cap(p.wire) <= 8*maxOwnPage {
 		*p.pooled = p.wire[:0]
 		pageBuffers.Put(p.pooled)
@@ -73,7 +75,7 @@ func (p *page) release() {
 }
 
 // upTo counts the events at or below pos.
-func (p *page) upTo(pos uint64) int {
+func (p *wirePage) upTo(pos uint64) int {
 	return sort.Search(len(p.marks), func(i int) bool { return p.marks[i].pos > pos })
 }
 
@@ -109,19 +111,19 @@ type pageCache struct {
 type pageEntry struct {
 	key  pageKey
 	done chan struct{} // closed once page or err is set
-	page *page
+	page *wirePage
 	err  error
 	made time.Time
 }
 
 // get returns the page of key: one that is kept, one that somebody is reading
 // now, or a new one.
-func (c *pageCache) get(h *Hub, key pageKey) (*page, error) {
+func (c *pageCache) get(h *Hub, key pageKey) (*wirePage, error) {
 	c.mu.Lock()
 	if e := c.pages[key]; e != nil {
 		c.mu.Unlock()
 		<-e.done
-		h.counters.replayPage(pageShared)
+		h.counters.replayPage(replayCache)
 		return e.page.share(), e.err
 	}
 	e := &pageEntry{key: key, err: errUnread, done: make(chan struct{})}
@@ -133,7 +135,7 @@ func (c *pageCache) get(h *Hub, key pageKey) (*page, error) {
 
 	defer c.finish(h, e)
 	e.page, e.err = h.readPage(key)
-	h.counters.replayPage(pageRead)
+	h.counters.replayPage(replayLog)
 	return e.page.share(), e.err
 }
 
@@ -157,7 +159,7 @@ func (c *pageCache) finish(h *Hub, e *pageEntry) {
 var errUnread = errEnd("error")
 
 // share returns p for one reader more, who may release it as its own.
-func (p *page) share() *page {
+func (p *wirePage) share() *wirePage {
 	if p == nil {
 		return nil
 	}
@@ -167,7 +169,7 @@ func (p *page) share() *page {
 
 // readPage reads a page to be shared. If several streams are behind it is cut
 // by its content.
-func (h *Hub) readPage(key pageKey) (*page, error) {
+func (h *Hub) readPage(key pageKey) (*wirePage, error) {
 	read, err := h.readLog(h.ctx, Query{
 		Select: key.feed.sel, After: key.after, Told: key.told, Limit: pageEvents, MaxBytes: maxPage,
 	})
@@ -181,7 +183,7 @@ func (h *Hub) readPage(key pageKey) (*page, error) {
 	for i := range read.Events {
 		size += len(read.Events[i].Data) + len(read.Events[i].Type) + len(read.Events[i].ID) + 64
 	}
-	p := &page{next: read.Next, told: read.Told, more: read.More, ended: read.Ended, reset: read.Reset, wire: make([]byte, 0, size)}
+	p := &wirePage{next: read.Next, told: read.Told, more: read.More, ended: read.Ended, reset: read.Reset, wire: make([]byte, 0, size)}
 	p.encode(read.Events, key.form, true, nil)
 	return p, nil
 }

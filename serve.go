@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -99,7 +100,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 		}
 	}()
 
-	page, err := h.firstPage(r.Context(), s)
+	page, err := h.firstPage(r.Context(), sub)
 	if err != nil {
 		writeProblem(w, h.readProblem(err))
 		return
@@ -111,11 +112,12 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	}
 	header := w.Header()
 	header.Set("Tailrace-Connection", s.id)
-	header.Set("Tailrace-Heartbeat", strconv.Itoa(int(sub.Heartbeat/time.Second)))
+	header.Set("Tailrace-Heartbeat", strconv.Itoa(int(s.every)))
 	if h.opts.OnConnect != nil {
 		h.opts.OnConnect(s.Info())
 	}
-	s.out, err = sse.Accept(w, r, &sse.AcceptOptions{
+	port := s.port.Load()
+	out, err := sse.Accept(w, r, &sse.AcceptOptions{
 		WriteTimeout: h.opts.StallTimeout,
 		Heartbeat:    -1, // the hub's sweeper beats
 		Retry:        jitter(minRetry, maxRetry),
@@ -123,16 +125,14 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	if err != nil {
 		return
 	}
-	out := s.out
+	port.out = out
 	defer out.Close()
 	if h.takeOver(s, w, r) {
-		err := s.begin(&page)
-		sub.LastID, sub.Types = "", nil // they keep the request's buffer
-		s.shard.Load().add(s, err)
+		s.shard.Load().add(s, s.begin(sub, &page))
 		return
 	}
-	defer context.AfterFunc(s.out.Context(), s.leave)()
-	if err := s.begin(&page); err != nil {
+	defer context.AfterFunc(out.Context(), s.leave)()
+	if err := s.begin(sub, &page); err != nil {
 		reason = s.reason(err)
 		return
 	}
@@ -146,13 +146,21 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 		sub.Heartbeat = h.opts.Heartbeat
 	}
 	s := &stream{
-		hub: h, sub: sub,
-		id:     rand128(),
-		rc:     http.NewResponseController(w),
-		types:  sub.typeSet(),
-		skip:   h.overflow(sub.Select),
-		left:   -1,
-		wakeup: make(chan struct{}, 1),
+		hub:   h,
+		id:    rand128(),
+		types: sub.typeSet(),
+		skip:  h.overflow(sub.Select),
+		left:  -1,
+		every: uint16(min(max(sub.Heartbeat/time.Second, 1), math.MaxUint16)),
+		hello: sub.Hello, snapshot: sub.Snapshot, gapNew: sub.OnGapNew,
+		from: &peer{
+			principal: sub.Principal,
+			addr:      strings.Clone(remoteHost(r)),
+			agent:     printable(strings.Clone(r.UserAgent())),
+			client:    sub.Client,
+			protocol:  r.Proto,
+			opened:    time.Now(),
+		},
 	}
 	if sub.Limit > 0 {
 		s.left = sub.Limit
@@ -163,24 +171,31 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 	if sub.Meta {
 		s.form |= formMeta
 	}
-	s.lastData = h.tick.Load()
-	s.lastWrite.Store(s.lastData)
-	s.info = ConnInfo{
-		ID:        s.id,
-		Principal: sub.Principal,
-		Addr:      strings.Clone(remoteHost(r)),
-		UserAgent: printable(strings.Clone(r.UserAgent())),
-		Client:    sub.Client,
-		Protocol:  r.Proto,
-		Opened:    time.Now(),
-	}
+	tick := h.tick.Load()
+	port := newPortable(w)
+	port.lastWrite.Store(tick)
+	port.until = h.lifeEnd(tick)
+	s.port.Store(port)
+	s.lastData = tick
 	s.feed = h.join(sub.Select, s)
-	sub.Select, s.info.Select = s.feed.sel, s.feed.sel
+	sub.Select = s.feed.sel // the request's text is not kept
 	s.ended = s.feed.ended.Load()
+	if s.mayEnd() {
+		s.ended-- // the log is asked once
+	}
 	h.streamsMu.Lock()
 	defer h.streamsMu.Unlock()
 	h.streams[s.id] = s
 	return s
+}
+
+// lifeEnd draws the tick at which a stream that opens now has lived long
+// enough; 0 is never.
+func (h *Hub) lifeEnd(tick int64) int64 {
+	if h.opts.MaxConnectionAge <= 0 {
+		return 0
+	}
+	return tick + int64(jitter(h.opts.MaxConnectionAge/5*4, h.opts.MaxConnectionAge)/time.Second)
 }
 
 func remoteHost(r *http.Request) string {
@@ -206,12 +221,13 @@ func (h *Hub) forget(s *stream, reason string) {
 	s.mu.Unlock()
 	h.leave(s.feed, s)
 	s.setBehind(false)
-	if p := s.pass.Swap(nil); p != nil {
-		p.finish()
+	port := s.port.Load()
+	if port != nil {
+		port.passed()
 	}
 	h.giveUp(s)
 	h.counters.disconnect(reason)
-	if h.opts.OnDisconnect != nil && (s.out != nil || s.fast != nil) {
+	if h.opts.OnDisconnect != nil && (s.fast != nil || port.out != nil) {
 		info := s.Info()
 		info.Reason = reason
 		h.opts.OnDisconnect(info)
@@ -220,40 +236,40 @@ func (h *Hub) forget(s *stream, reason string) {
 }
 
 // firstPage reads where the stream begins: before the head is sent, because
-// the answer may be a status.
-func (h *Hub) firstPage(ctx context.Context, s *stream) (Page, error) {
-	if s.sub.Snapshot && s.sub.LastID == "" {
+// the answer may be a status. What follows comes in pages that streams share.
+func (h *Hub) firstPage(ctx context.Context, sub *Subscription) (Page, error) {
+	if sub.Snapshot && sub.LastID == "" {
 		return Page{}, nil
 	}
-	q := s.sub.query()
-	q.Limit, q.MaxBytes = pageEvents, h.pageBytes()
+	q := sub.query()
+	q.Limit = 1
 	return h.readLog(ctx, q)
 }
 
 // begin sends what a stream starts with. It takes the page.
-func (s *stream) begin(page *Page) error {
-	resumed := s.sub.LastID != ""
-	fresh := !resumed && s.sub.From.Kind == FromNew
-	snapshot := s.sub.Snapshot && !resumed
+func (s *stream) begin(sub *Subscription, page *Page) error {
+	resumed := sub.LastID != ""
+	fresh := !resumed && sub.From.Kind == FromNew
+	snapshot := sub.Snapshot && !resumed
 	if page.Reset == nil && !snapshot {
-		s.moveTo(page.Next)
+		s.setCursor(page.Next)
 	}
 	if resumed {
-		s.hub.counters.resumes.Add(1)
+		s.hub.counters.resume(page.Reset != nil)
 	}
-	if s.sub.Hello {
-		if err := s.hello(page, snapshot); err != nil {
+	if s.hello {
+		if err := s.sayHello(sub, page, snapshot); err != nil {
 			return err
 		}
 	}
 	switch {
 	case snapshot:
-		return s.snapshot()
+		return s.beginSnapshot()
 	case fresh && page.Reset == nil && !s.mayEnd():
 		return s.atHead()
 	case !fresh || page.Reset != nil:
 		first := *page
-		s.page = &first
+		s.first = &first
 		*page = Page{} // the handler's frame lives as long as the stream
 	}
 	s.setBehind(true)
@@ -263,10 +279,10 @@ func (s *stream) begin(page *Page) error {
 // mayEnd reports whether the selection may be closed to its last topic, which
 // only the log can say.
 func (s *stream) mayEnd() bool {
-	if len(s.sub.Select.Patterns) > 0 {
+	if len(s.feed.sel.Patterns) > 0 {
 		return false
 	}
-	for _, t := range s.sub.Select.Topics {
+	for _, t := range s.feed.sel.Topics {
 		if !s.hub.Rule(t).Closable {
 			return false
 		}
@@ -274,25 +290,25 @@ func (s *stream) mayEnd() bool {
 	return true
 }
 
-// hello is the first event for who asks for control events. Its id is where
-// the client stands before the first event. It has none if a break right after
-// it would hide something: before a gap, a snapshot, or a first page, which
-// Next is already past.
-func (s *stream) hello(page *Page, snapshot bool) error {
+// sayHello sends the first event to who asks for control events. Its id is
+// where the client stands before the first event. It has none if a break right
+// after it would hide something: before a gap, a snapshot, or a first page,
+// which Next is already past.
+func (s *stream) sayHello(sub *Subscription, page *Page, snapshot bool) error {
 	verdict, id := "fresh", ""
 	switch {
 	case page.Reset != nil:
 		verdict = "gap"
-	case s.sub.LastID != "":
-		verdict, id = "resumed", s.sub.LastID
+	case sub.LastID != "":
+		verdict, id = "resumed", sub.LastID
 	case !snapshot && len(page.Events) == 0:
 		id = page.Next.String()
 	}
-	return s.write(controlFrame("hello", helloData{
+	return s.text(controlFrame("hello", helloData{
 		Wire: 1, Conn: s.id, Epoch: Cursor{Epoch: s.hub.epoch.Load()}.String()[:epochDigits],
-		Verdict: verdict, Heartbeat: s.sub.Heartbeat.Milliseconds(),
-		Topics: append(append([]string{}, s.sub.Select.Topics...), s.sub.Select.Patterns...),
-	}, id), 0)
+		Verdict: verdict, Heartbeat: int64(s.every) * 1000,
+		Topics: append(append([]string{}, s.feed.sel.Topics...), s.feed.sel.Patterns...),
+	}, id))
 }
 
 // readProblem turns an error of the log's Read into an answer.

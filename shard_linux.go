@@ -44,7 +44,7 @@ type shard struct {
 
 	// Room for one delivery.
 	frames []*frame
-	marks  []mark
+	marks  []blockEnd
 	joined []byte
 	missed []missed
 }
@@ -159,7 +159,7 @@ func (sh *shard) run() {
 			}
 		}
 		d = min(d, maxRest)
-		count.rest.Add(int64(d))
+		count.rest.add(d)
 		rest.Reset(d)
 		select {
 		case <-rest.C:
@@ -244,7 +244,7 @@ func (sh *shard) register(s *stream) {
 		sh.slots = append(sh.slots, slot{})
 	}
 	sl := &sh.slots[c.slot]
-	*sl = slot{s: s, gen: sl.gen + 1, quiet: sh.tick, every: earlier(s.every), until: s.hub.lifeEnd(sh.tick)}
+	*sl = slot{s: s, gen: sl.gen + 1, quiet: sh.tick, every: earlier(s.every), until: uint32(s.hub.lifeEnd(int64(sh.tick)))}
 	c.group = sh.group(s)
 	c.at = int32(len(c.group.apart))
 	c.group.apart = append(c.group.apart, s)

@@ -28,7 +28,7 @@ type fastConn struct {
 	wrote    int64  // tick
 
 	tls *tls.Conn // nil in the clear; it writes to raw
-	raw *rawConn
+	raw *tapConn
 
 	// The shard's own.
 	group   *group
@@ -185,7 +185,7 @@ func (c *fastConn) close() {
 
 // fastBlocks writes events; marks are in chunks. If the socket is full it
 // returns errFull, with s standing behind the last event that is whole.
-func (s *stream) fastBlocks(wire []byte, marks []mark) error {
+func (s *stream) fastBlocks(wire []byte, marks []blockEnd) error {
 	c := s.fast
 	skip := 0
 	if c.half != 0 {
@@ -208,7 +208,7 @@ func (s *stream) fastBlocks(wire []byte, marks []mark) error {
 
 // took moves s to where the socket is once it has n bytes of the events of
 // marks, and returns how many are whole.
-func (s *stream) took(n int, marks []mark) (events int) {
+func (s *stream) took(n int, marks []blockEnd) (events int) {
 	c := s.fast
 	begin := 0
 	for events < len(marks) && marks[events].end <= n {

@@ -317,12 +317,19 @@ func (s *stream) text(c chunk) error {
 
 // wrote counts one write.
 func (s *stream) wrote(e engineKind, bytes, events int) {
+	tick := s.hub.tick.Load()
+	if s.fast != nil {
+		s.fast.wrote = tick
+	}
 	s.beat.Store(false)
 	s.sentBytes.Add(int64(bytes))
 	s.hub.counters.deliver(e, delivered{sends: 1, events: int64(events), bytes: int64(bytes)})
 	if events > 0 {
-		s.lastData = s.hub.tick.Load()
+		s.lastData = tick
 		s.sentEvents.Add(int64(events))
+		if s.behind {
+			s.hub.counters.replayed.Add(int64(events))
+		}
 	}
 }
 

@@ -205,12 +205,55 @@ func (h *Hub) wake(dirty []*feed) *pass {
 	for _, f := range dirty {
 		f.mu.Lock()
 		for s := range f.streams {
-			s.wakeIn(p)
+			if port := s.port.Load(); port != nil {
+				port.wakeIn(p)
+			}
 		}
 		f.mu.Unlock()
 		h.wakeShards(f)
 	}
+	h.wakeWaiting()
 	return p
+}
+
+// waiter is a stream with a control event that is to go out behind a position
+// that the tail has not reached.
+type waiter struct {
+	s       *stream
+	barrier uint64
+}
+
+// wakeAt wakes s when barrier is visible: now, or by the tail.
+func (h *Hub) wakeAt(s *stream, barrier uint64) {
+	if h.visible.Load() < barrier {
+		h.waitersMu.Lock()
+		late := h.visible.Load() < barrier
+		if late {
+			h.waiters = append(h.waiters, waiter{s, barrier})
+		}
+		h.waitersMu.Unlock()
+		if late {
+			return
+		}
+	}
+	s.wake()
+}
+
+// wakeWaiting wakes those whose time has come.
+func (h *Hub) wakeWaiting() {
+	h.waitersMu.Lock()
+	defer h.waitersMu.Unlock()
+	visible := h.visible.Load()
+	h.waiters = slices.DeleteFunc(h.waiters, func(w waiter) bool {
+		if w.barrier > visible {
+			return false
+		}
+		w.s.wake()
+		return true
+	})
+	if len(h.waiters) == 0 {
+		h.waiters = nil
+	}
 }
 
 // finish is called by each stream when it has written what it had.
@@ -273,14 +316,19 @@ func (h *Hub) leave(f *feed, s *stream) {
 // comes back finds its ring.
 const feedLinger = 60 * time.Second
 
-// tidyFeeds forgets feeds that nobody has used for a while, and of the others
-// what only the streams of one pass share.
-func (h *Hub) tidyFeeds(now time.Time) {
+// sweepFeeds looks at the portable streams, forgets feeds that nobody has used
+// for a while, and of the others what only the streams of one pass share.
+func (h *Hub) sweepFeeds(now time.Time) {
 	h.tailMu.Lock()
 	defer h.tailMu.Unlock()
 	for key, f := range h.feeds {
 		f.mu.Lock()
 		f.joins = [sharedForms]join{}
+		for s := range f.streams {
+			if port := s.port.Load(); port != nil {
+				port.sweep(s, now.Unix())
+			}
+		}
 		if len(f.streams) == 0 && f.taken == 0 && now.Sub(f.idle) >= feedLinger {
 			h.release(f.drop(len(f.ring)))
 			delete(h.feeds, key)
@@ -316,8 +364,8 @@ func (h *Hub) shrinkRings() {
 	}
 }
 
-// sweep keeps the coarse clock, marks streams that are due a heartbeat, and
-// drops idle feeds.
+// sweep keeps the coarse clock and looks, once a second, at what is due: heart
+// beats, ends of streams, and what nobody uses any more.
 func (h *Hub) sweep() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -327,11 +375,9 @@ func (h *Hub) sweep() {
 			return
 		case now := <-t.C:
 			h.tick.Store(now.Unix())
-			for _, s := range h.snapshotStreams() {
-				s.beatIfDue(now.Unix())
-			}
+			h.sweepFeeds(now)
 			h.sweepShards()
-			h.tidyFeeds(now)
+			h.pages.tidy(h.pageRoom)
 		}
 	}
 }

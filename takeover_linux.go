@@ -25,44 +25,44 @@ const unsentLimit = 128 << 10
 // from net/http, with nothing in between that encodes. The head is out; on
 // false nothing has changed.
 func (h *Hub) takeOver(s *stream, w http.ResponseWriter, r *http.Request) bool {
-	why := h.whyPortable(w, r)
-	if why == "" && !h.startShards() {
-		why = "off"
+	why, portable := h.whyPortable(w, r)
+	if !portable && !h.startShards() {
+		why, portable = fastOff, true
 	}
-	if why == "" && !h.hijack(s, w) {
-		why = "wrapper"
+	if !portable && !h.hijack(s, w) {
+		why, portable = fastWrapper, true
 	}
-	if why != "" {
+	if portable {
 		h.counters.fastRefused(why)
 	}
-	return why == ""
+	return !portable
 }
 
-// whyPortable says what keeps a stream from the fast engine; "" is nothing.
-func (h *Hub) whyPortable(w http.ResponseWriter, r *http.Request) string {
+// whyPortable says what keeps a stream from the fast engine, if anything does.
+func (h *Hub) whyPortable(w http.ResponseWriter, r *http.Request) (why fastRefusal, portable bool) {
 	head := w.Header()
 	switch {
 	case h.opts.DisableFastEngine:
-		return "off"
-	case r.ProtoMajor == 2:
-		return "http2"
+		return fastOff, true
+	case r.ProtoMajor >= 2:
+		return fastHTTP2, true
 	case r.ProtoMajor != 1 || r.ProtoMinor != 1:
-		return "protocol"
+		return fastProtocol, true
 	case r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
-		return "request"
+		return fastRequest, true
 	case head.Get("Content-Encoding") != "" || head.Get("Content-Length") != "" || head.Get("Content-Type") != "text/event-stream":
-		return "encoding"
+		return fastEncoding, true
 	case r.Context().Value(http.ServerContextKey) == nil:
-		return "wrapper"
+		return fastWrapper, true
 	}
 	conn, ok := connUnder(w)
 	if !ok {
-		return "wrapper"
+		return fastWrapper, true
 	}
 	if _, ok := socketOf(conn); !ok {
-		return "listener"
+		return fastListener, true
 	}
-	return ""
+	return 0, false
 }
 
 // connUnder returns the connection of a writer whose chain of Unwrap ends in
@@ -97,17 +97,17 @@ func connUnder(w http.ResponseWriter) (net.Conn, bool) {
 type socket struct {
 	tcp *net.TCPConn
 	tls *tls.Conn
-	raw *rawConn
+	raw *tapConn
 }
 
 func socketOf(conn net.Conn) (s socket, ok bool) {
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		return socket{tcp: c}, true
-	case *rawConn:
+	case *tapConn:
 		return socket{tcp: c.TCPConn}, true
 	case *tls.Conn:
-		raw, ok := c.NetConn().(*rawConn)
+		raw, ok := c.NetConn().(*tapConn)
 		if !ok {
 			return socket{}, false
 		}
@@ -130,7 +130,7 @@ func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
 		if err == nil {
 			c.fd, c.tls, c.raw = int32(fd), sock.tls, sock.raw
 		} else {
-			h.counters.fastRefused("descriptors")
+			h.counters.fastRefused(fastDescriptors)
 		}
 	}
 	if c.fd < 0 {
