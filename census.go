@@ -23,7 +23,7 @@ type Census struct {
 }
 
 // Census counts the open streams and the feeds. Its time grows with them, about
-// a second for some millions: it is for a scrape, not for each request.
+// 0.4 µs a stream: it is for a scrape, not for each request.
 func (h *Hub) Census() Census {
 	c := Census{
 		Streams: map[string]map[string]int{},

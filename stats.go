@@ -19,10 +19,10 @@ type counters struct {
 	replayed, snapshots, heartbeats, tailErrors          atomic.Int64
 
 	deliveries [engineKinds][stripes]deliveryCell
-	delivery   histogram // commit to taken by the socket; one stream a pass
-	pass       histogram // of a shard that wrote something
-	rest       span      // of all shards together
-	tailLag    span      // commit to visible, of the newest event seen last; 0 at the head
+	delivery   histogram    // commit to taken by the socket; one stream a pass
+	pass       histogram    // of a shard that wrote something
+	rest       span         // of all shards together
+	tailLag    span         // commit to visible, of the newest event seen last; 0 at the head
 	full       atomic.Int64 // sockets that take no bytes now
 	tlsWorkers atomic.Int64 // that are blocked in a write
 	panics     atomic.Int64 // of a shard's or a worker's step

@@ -22,6 +22,8 @@ type bench struct {
 	tool     string // program ssebench
 	tailrace string // program tailrace
 	config   string // its configuration
+	cert     string // a certificate for it
+	key      string
 }
 
 // newBench builds the programs.
@@ -29,7 +31,12 @@ func newBench(ctx context.Context, l *lab) (*bench, error) {
 	if runtime.GOOS != "linux" {
 		return nil, errors.New("the load tool runs on Linux only")
 	}
-	b := &bench{lab: l, config: filepath.Join(l.dir, "bench.yaml")}
+	b := &bench{
+		lab:    l,
+		config: filepath.Join(l.dir, "bench.yaml"),
+		cert:   filepath.Join(l.dir, "cert.pem"),
+		key:    filepath.Join(l.dir, "key.pem"),
+	}
 	var err error
 	if b.tailrace, err = l.build(ctx, ".", "./cmd/tailrace", "tailrace"); err != nil {
 		return nil, err
@@ -37,20 +44,26 @@ func newBench(ctx context.Context, l *lab) (*bench, error) {
 	if b.tool, err = l.build(ctx, "bench/ssebench", ".", "ssebench"); err != nil {
 		return nil, err
 	}
+	if err := writeCertificate(b.cert, b.key); err != nil {
+		return nil, err
+	}
 	return b, os.WriteFile(b.config, []byte(deliveryConfig), 0o644)
 }
 
 // server is what the load tool starts and measures.
 type server struct {
-	baseline string   // a reference server of the load tool; "" is ours
-	flags    []string // of ours
+	baseline string // a reference server of the load tool; "" is ours
+	engine   string // of ours
+	tls      bool   // ours, over TLS
 }
 
 var (
-	fast     = server{flags: []string{"--engine", "auto"}}
-	portable = server{flags: []string{"--engine", "portable"}}
+	fast     = server{engine: "auto"}
+	portable = server{engine: "portable"}
+	secure   = server{engine: "auto", tls: true}
 	floor    = server{baseline: "floor"}
 	flush    = server{baseline: "flush"}
+	flushTLS = server{baseline: "flush-tls"}
 )
 
 // load is a side: a scenario of the load tool with its flags.
@@ -69,14 +82,18 @@ func load(name string, s server, scenario string, flags ...string) side {
 			return nil, err
 		}
 		defer os.RemoveAll(dir)
-		return b.load(ctx, append(args, "-adapter", "tailrace", "-exec", b.command(s, addr, dir))...)
+		command := "'" + b.tailrace + "' '" + strings.Join(b.args(s, addr, dir), "' '") + "'"
+		return b.load(ctx, append(args, "-adapter", "tailrace", "-exec", command)...)
 	}}
 }
 
-// command is the shell's line for our server.
-func (b *bench) command(s server, addr, dir string) string {
-	args := append(serverArgs(dir)(addr), "--config", b.config)
-	return "'" + b.tailrace + "' '" + strings.Join(append(args, s.flags...), "' '") + "'"
+// args are the arguments of the command tailrace.
+func (b *bench) args(s server, addr, dir string) []string {
+	args := append(serverArgs(dir)(addr), "--config", b.config, "--engine", s.engine)
+	if s.tls {
+		args = append(args, "--listen.tls.cert_file", b.cert, "--listen.tls.key_file", b.key)
+	}
+	return args
 }
 
 // load runs the load tool.
@@ -106,31 +123,57 @@ func apart(flags ...string) []string {
 
 // report is what is used of the load tool's report.
 type report struct {
-	Error   string  `json:"error"`
-	Lost    int64   `json:"lost"`
-	Gaps    int64   `json:"sequence_gaps"`
-	Backs   int64   `json:"sequence_backward"`
-	Failed  int64   `json:"failed"`
-	Closed  int64   `json:"closed_by_server"`
-	CPU     float64 `json:"server_cpu_s_per_million_deliveries"`
-	Rate    float64 `json:"deliveries_per_s"`
-	Latency struct {
+	Error      string  `json:"error"`
+	Lost       int64   `json:"lost"`
+	Gaps       int64   `json:"sequence_gaps"`
+	Backs      int64   `json:"sequence_backward"`
+	Failed     int64   `json:"failed"`
+	Closed     int64   `json:"closed_by_server"`
+	CPU        float64 `json:"server_cpu_s_per_million_deliveries"`
+	PublishCPU float64 `json:"server_cpu_us_per_publish"`
+	ConnectCPU float64 `json:"server_cpu_us_per_connect"`
+	IdleCPU    float64 `json:"idle_cpu_percent"`
+	Rate       float64 `json:"deliveries_per_s"`
+	RSS        float64 `json:"rss_per_subscriber_bytes"`
+	Latency    struct {
 		P50 float64 `json:"p50_us"`
 		P99 float64 `json:"p99_us"`
 	} `json:"latency"`
+	Extra struct {
+		LastID      string  `json:"last_id"`
+		Inexact     int64   `json:"clients_without_exact_history"`
+		StallGrowth float64 `json:"rss_growth_while_stalled"`
+		NeverGot    float64 `json:"stalled_never_got"`
+		LeaveCPU    float64 `json:"server_cpu_us_per_disconnect"`
+		Gone        float64 `json:"all_gone_after_s"`
+		First       struct {
+			P50 float64 `json:"p50"`
+		} `json:"first_event_after_connect_us"`
+	} `json:"extra"`
+
+	stalledCost float64 // bytes for each reader that does not read
 }
 
 // wrong counts what makes the other figures worthless. With several publishers
 // the tool sees gaps in the order of the first one alone.
 func (r *report) wrong() int64 {
-	return max(r.Lost, -r.Lost) + r.Gaps + r.Backs + r.Failed + r.Closed
+	return max(r.Lost, -r.Lost) + r.Gaps + r.Backs + r.Failed + r.Closed + r.Extra.Inexact
 }
 
-// Figures of a report. CPU is the server's, in seconds for each million
-// deliveries: a busy machine disturbs it least.
+// Figures of a report. CPU is the server's: a busy machine disturbs it least.
 var (
-	cpu  = measure{"CPU", "s/M", func(r *report) float64 { return r.CPU }}
-	rate = measure{"deliveries", "/s", func(r *report) float64 { return r.Rate }}
-	p50  = measure{"p50", "ms", func(r *report) float64 { return r.Latency.P50 / 1e3 }}
-	p99  = measure{"p99", "ms", func(r *report) float64 { return r.Latency.P99 / 1e3 }}
+	cpu        = measure{"CPU", "s/M", func(r *report) float64 { return r.CPU }} // seconds for a million deliveries
+	rate       = measure{"deliveries", "/s", func(r *report) float64 { return r.Rate }}
+	p50        = measure{"p50", "ms", func(r *report) float64 { return r.Latency.P50 / 1e3 }}
+	p99        = measure{"p99", "ms", func(r *report) float64 { return r.Latency.P99 / 1e3 }}
+	firstEvent = measure{"first event", "ms", func(r *report) float64 { return r.Extra.First.P50 / 1e3 }}
+	rss        = measure{"memory of one", "KB", func(r *report) float64 { return r.RSS / 1e3 }}
+	growth     = measure{"memory, growth", "MB", func(r *report) float64 { return r.Extra.StallGrowth / 1e6 }}
+	stalled    = measure{"memory of one stalled", "KB", func(r *report) float64 { return r.stalledCost / 1e3 }}
+	neverGot   = measure{"never got by the stalled", "events", func(r *report) float64 { return r.Extra.NeverGot }}
+	idleCPU    = measure{"CPU", "% of a core", func(r *report) float64 { return r.IdleCPU }}
+	publishCPU = measure{"CPU", "µs", func(r *report) float64 { return r.PublishCPU }}
+	connectCPU = measure{"CPU", "µs", func(r *report) float64 { return r.ConnectCPU }}
+	leaveCPU   = measure{"CPU of leaving", "µs", func(r *report) float64 { return r.Extra.LeaveCPU }}
+	gone       = measure{"descriptors back after", "s", func(r *report) float64 { return r.Extra.Gone }}
 )

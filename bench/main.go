@@ -38,6 +38,8 @@ func groups() []group {
 		{name: "replay", measure: measureReplay},
 		{name: "topics", measure: measureTopics},
 		{name: "delivery", experiments: delivery()},
+		{name: "memory", experiments: memory()},
+		{name: "connect", experiments: connect()},
 	}
 }
 
@@ -104,7 +106,7 @@ func run(ctx context.Context) error {
 		names = append(names, g.name)
 	}
 	only := flag.String("only", "", "groups to run, comma separated: "+strings.Join(names, ", ")+" (default all)")
-	row := flag.String("row", "", "regular expression: only rows whose names match, of delivery unless -only names other groups")
+	row := flag.String("row", "", "regular expression: only rows whose names match; without -only of the groups delivery, memory and connect")
 	rounds := flag.Int("rounds", 3, "rounds; the table has their median and range")
 	dir := flag.String("dir", "", "directory for scratch data, on the disk to be measured (default bench/out)")
 	asJSON := flag.Bool("json", false, "print JSON lines with every round instead of the table")

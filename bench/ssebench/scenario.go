@@ -214,6 +214,7 @@ func measureFanout(o *options, f *fleet, rep *report, listeners int) error {
 	}
 	f.record()
 	for _, p := range ps {
+		rep.warm += p.sent
 		p.lat, p.sent, p.ok, p.bad = hist{}, 0, 0, map[int]uint64{}
 	}
 	base, b0, m := f.total.Load(), f.bytes(), o.meter()
@@ -333,87 +334,35 @@ func publish(o *options, rep *report) error {
 	return err
 }
 
-// replay publishes 1+history events while a probe notes the id of the first,
-// then lets o.n subscribers ask for everything after it.
+// replay stores a history, unless it is there (-stored), and then lets o.n
+// subscribers ask for everything after its first event.
 func replay(o *options, rep *report) error {
 	f, err := newFleet(o, o.n+2)
 	if err != nil {
 		return err
 	}
 	o.topics = 1
-	var mu sync.Mutex
-	var text bytes.Buffer
-	if err := f.one(o.topicOf(0), "", nil, false, func(b []byte) {
-		mu.Lock()
-		if text.Len() < 64<<10 {
-			text.Write(b)
-		}
-		mu.Unlock()
-	}); err != nil {
-		return err
-	}
-	for end := time.Now().Add(o.timeout); f.ready() < 1; time.Sleep(time.Millisecond) {
-		if f.failed() > 0 || time.Now().After(end) {
-			return fmt.Errorf("the probe subscriber did not become ready")
-		}
-	}
-	p, err := newPublisher(0, o)
-	if err != nil {
-		return err
-	}
-	send := func(n int) error {
-		base := f.total.Load()
-		for i := range n {
-			if err := p.publish(0); err != nil {
-				return err
-			}
-			if i%64 == 63 { // keep the probe up to date
-				f.waitFor(base+uint64(i-32), 5*time.Second)
-			}
-		}
-		if err := p.flush(); err != nil {
+	last := o.vars["last_id"]
+	if !o.stored {
+		if last, err = storeHistory(o, f); err != nil {
 			return err
 		}
-		if !f.waitFor(base+uint64(n), 10*time.Second) {
-			return fmt.Errorf("the probe got %d of %d events", f.total.Load()-base, n)
-		}
-		return nil
-	}
-	if err := send(1); err != nil {
-		return err
-	}
-	last := o.vars["last_id"]
-	if last == "" {
-		mu.Lock()
-		for l := range strings.SplitSeq(text.String(), "\n") {
-			if v, ok := strings.CutPrefix(l, "id:"); ok {
-				last = strings.TrimSpace(v)
-			}
-		}
-		mu.Unlock()
 	}
 	if last == "" {
 		return fmt.Errorf("no id: line was seen; -var last_id=VALUE names it")
 	}
-	if err := send(o.history); err != nil {
-		return err
-	}
-	if p.ok != p.sent {
-		return fmt.Errorf("publishes rejected: %v", p.bad)
-	}
-	p.c.Close()
 	time.Sleep(o.settle)
 
 	rep.extra("last_id", last)
 	rep.extra("history", o.history)
-	base := f.total.Load()
+	base, probes := f.total.Load(), f.ready()
 	want := uint64(o.n) * uint64(o.history)
 	m, r0, b0, t0 := o.meter(), usageOf(tree(o.pids)).rss, f.bytes(), time.Now()
 	for i := 0; i < o.n; i++ {
 		for int64(f.opened)-f.ready()-f.failed() >= int64(o.inflight) {
 			time.Sleep(50 * time.Microsecond)
 			if time.Since(t0) > o.timeout {
-				return fmt.Errorf("replay clients do not become ready: %d of %d", f.ready()-1, o.n)
+				return fmt.Errorf("replay clients do not become ready: %d of %d", f.ready()-probes, o.n)
 			}
 		}
 		if err := f.one(o.topicOf(0), last, nil, false, nil); err != nil {
@@ -423,7 +372,7 @@ func replay(o *options, rep *report) error {
 	f.waitFor(base+want, o.timeout)
 	w, u, s, tool := m.since()
 	got := f.total.Load() - base
-	rep.Ready = f.ready() - 1
+	rep.Ready = f.ready() - probes
 	rep.MeasuredS, rep.ServerUser, rep.ServerSys, rep.ServerCPU = w, u, s, u+s
 	rep.Expected, rep.Delivered, rep.Lost = want, got, int64(want)-int64(got)
 	rep.DelivRate, rep.MBps = float64(got)/w, float64(f.bytes()-b0)/w/1e6
@@ -459,6 +408,71 @@ func replay(o *options, rep *report) error {
 		}
 	}
 	return nil
+}
+
+// storeHistory publishes 1+history events while a probe looks on, and returns
+// the id of the first: that of -var last_id, else the one that the probe saw, or
+// "" if it saw none.
+func storeHistory(o *options, f *fleet) (last string, err error) {
+	var mu sync.Mutex
+	var text bytes.Buffer
+	if err := f.one(o.topicOf(0), "", nil, false, func(b []byte) {
+		mu.Lock()
+		if text.Len() < 64<<10 {
+			text.Write(b)
+		}
+		mu.Unlock()
+	}); err != nil {
+		return "", err
+	}
+	for end := time.Now().Add(o.timeout); f.ready() < 1; time.Sleep(time.Millisecond) {
+		if f.failed() > 0 || time.Now().After(end) {
+			return "", fmt.Errorf("the probe subscriber did not become ready")
+		}
+	}
+	p, err := newPublisher(0, o)
+	if err != nil {
+		return "", err
+	}
+	defer p.c.Close()
+	send := func(n int) error {
+		base := f.total.Load()
+		for i := range n {
+			if err := p.publish(0); err != nil {
+				return err
+			}
+			if i%64 == 63 { // keep the probe up to date
+				f.waitFor(base+uint64(i-32), 5*time.Second)
+			}
+		}
+		if err := p.flush(); err != nil {
+			return err
+		}
+		if !f.waitFor(base+uint64(n), 10*time.Second) {
+			return fmt.Errorf("the probe got %d of %d events", f.total.Load()-base, n)
+		}
+		return nil
+	}
+	if err := send(1); err != nil {
+		return "", err
+	}
+	last = o.vars["last_id"]
+	if last == "" {
+		mu.Lock()
+		for l := range strings.SplitSeq(text.String(), "\n") {
+			if v, ok := strings.CutPrefix(l, "id:"); ok {
+				last = strings.TrimSpace(v)
+			}
+		}
+		mu.Unlock()
+	}
+	if err := send(o.history); err != nil {
+		return "", err
+	}
+	if p.ok != p.sent {
+		return "", fmt.Errorf("publishes rejected: %v", p.bad)
+	}
+	return last, nil
 }
 
 // slow runs fanout while o.stall subscribers do not read at all.
@@ -498,8 +512,9 @@ func slow(o *options, rep *report) error {
 		}
 	}
 	back := f.total.Load() - before
-	rep.extra("stalled_got_after_resume", back) // includes the warm-up's events
-	rep.extra("stalled_missed_while_measured", uint64(o.stall)*rep.Published)
+	due := uint64(o.stall) * (rep.warm + rep.Published)
+	rep.extra("stalled_got_after_resume", back) // the warm-up's events too
+	rep.extra("stalled_never_got", int64(due)-int64(back))
 	rep.extra("stalled_cut_by_server", f.closed()-closed)
 	finish(o, f, rep)
 	return nil
@@ -519,13 +534,10 @@ func storm(o *options, rep *report) error {
 	if len(o.pids) == 0 {
 		return nil
 	}
-	for time.Since(t0) < o.timeout {
-		if usageOf(tree(o.pids)).fds <= fds+2 {
-			rep.extra("all_gone_after_s", math.Round(time.Since(t0).Seconds()*1000)/1000)
-			break
-		}
+	for time.Since(t0) < o.timeout && usageOf(tree(o.pids)).fds > fds+2 {
 		time.Sleep(5 * time.Millisecond)
 	}
+	rep.extra("all_gone_after_s", math.Round(time.Since(t0).Seconds()*1000)/1000) // the timeout if never
 	time.Sleep(o.settle)
 	_, u, s, _ := m.since()
 	rep.extra("server_cpu_us_per_disconnect", math.Round((u+s)*1e7/float64(max(1, rep.Ready)))/10)

@@ -63,11 +63,17 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		StallTimeout:   c.Stream.StallTimeout,
 		RingBytes:      int64(c.Memory.Ring),
 		ReplayBytes:    int64(c.Memory.Replay),
-		MaxStreams:     c.Limits.Streams,
 		MaxSelectors:   c.Limits.Selectors,
 		PublishTimeout: c.Publish.Timeout,
 		DrainWindow:    max(c.Drain.Window, time.Millisecond), // 0 would be the hub's default
 		Logger:         logger,
+
+		MaxStreams:             c.Limits.Streams,
+		MaxStreamsPerPrincipal: c.Limits.StreamsPerPrincipal,
+		MaxStreamsPerAddr:      c.Limits.StreamsPerAddress,
+		ConnectRate:            c.Limits.ConnectRate,
+		ConnectBurst:           c.Limits.ConnectBurst,
+		MaxConnectionAge:       c.Stream.MaxAge,
 
 		DisableFastEngine: c.Engine == "portable",
 
@@ -78,21 +84,22 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		return errors.Join(err, log.Close())
 	}
 	srv, err := server.New(hub, &server.Options{
-		Addr:         c.Listen.HTTP,
-		Dev:          true,
-		H2C:          c.Listen.H2C,
-		CertFile:     c.Listen.TLS.CertFile,
-		KeyFile:      c.Listen.TLS.KeyFile,
-		CORSOrigins:  c.CORS.Origins,
-		CORSMaxAge:   c.CORS.MaxAge,
-		Rules:        c.Rules(),
-		MaxSelectors: c.Limits.Selectors,
-		DrainDelay:   orNever(c.Drain.Delay),
-		DrainMax:     orNever(c.Drain.Max),
-		Version:      thisBuild().Version,
-		NoMetrics:    !c.Telemetry.Metrics,
-		Pages:        startPage(c, hub),
-		Logger:       logger,
+		Addr:           c.Listen.HTTP,
+		Dev:            true,
+		H2C:            c.Listen.H2C,
+		CertFile:       c.Listen.TLS.CertFile,
+		KeyFile:        c.Listen.TLS.KeyFile,
+		CORSOrigins:    c.CORS.Origins,
+		TrustedProxies: c.Listen.Proxies(),
+		CORSMaxAge:     c.CORS.MaxAge,
+		Rules:          c.Rules(),
+		MaxSelectors:   c.Limits.Selectors,
+		DrainDelay:     orNever(c.Drain.Delay),
+		DrainMax:       orNever(c.Drain.Max),
+		Version:        thisBuild().Version,
+		NoMetrics:      !c.Telemetry.Metrics,
+		Pages:          startPage(c, hub),
+		Logger:         logger,
 	})
 	var addr net.Addr
 	if err == nil {

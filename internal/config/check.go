@@ -24,6 +24,11 @@ func (l *loader) check(dev bool) {
 	if c.Listen.H2C && c.Listen.TLS.CertFile != "" {
 		l.problem("listen.h2c", "is HTTP/2 without TLS, but listen.tls is set, which has HTTP/2 already; remove one")
 	}
+	for _, network := range c.Listen.TrustedProxies {
+		if _, err := parseNetwork(network); err != nil {
+			l.problem("listen.trusted_proxies", "%q %v", network, err)
+		}
+	}
 	if c.Log.Engine == "pebble" && c.Log.Dir == "" {
 		l.problem("log.dir", "is empty; name the directory of the log")
 	}
@@ -72,6 +77,28 @@ func checkListen(addr string, dev bool) error {
 		return fmt.Errorf("%q is open to other machines, which --dev never is: there is no auth in it; use 127.0.0.1:%s", addr, port)
 	}
 	return nil
+}
+
+// parseNetwork reads a network, or one address.
+func parseNetwork(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if addr, aerr := netip.ParseAddr(text); aerr == nil {
+		p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		if addr.Zone() != "" {
+			err = errors.New("zone")
+		}
+	}
+	switch {
+	case err != nil:
+		return p, errors.New("is not a network; write one such as 10.0.0.0/8 or 2001:db8::/32, or one address")
+	case p.Addr().Is4In6():
+		return p, errors.New("is IPv4 written as IPv6; write it as IPv4")
+	case p.Bits() == 0:
+		return p, errors.New("is everybody, so that everybody could claim any address; name the proxies")
+	case p != p.Masked():
+		return p, fmt.Errorf("has bits behind the network's; write %v", p.Masked())
+	}
+	return p, nil
 }
 
 func isLoopback(host string) bool {

@@ -8,6 +8,7 @@
 package config
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/tailrace/tailrace"
@@ -39,6 +40,7 @@ type Listen struct {
 		CertFile string `config:"cert_file" help:"PEM file with the certificate chain; makes the listener HTTPS"`
 		KeyFile  string `config:"key_file" help:"PEM file with the certificate's key"`
 	} `config:"tls"`
+	TrustedProxies []string `config:"trusted_proxies" help:"networks of the proxies in front, such as 10.0.0.0/8: what they say of a client's address is believed"`
 }
 
 // Log is where events are kept.
@@ -76,6 +78,7 @@ type Policy struct {
 type Stream struct {
 	Heartbeat    time.Duration `config:"heartbeat" help:"silence after which a stream gets a heartbeat" min:"5s" max:"120s"`
 	StallTimeout time.Duration `config:"stall_timeout" help:"how long a stream may take no byte before it is cut; it can resume" min:"1s"`
+	MaxAge       time.Duration `config:"max_connection_age" help:"age at which a stream ends, less a random part of up to a fifth, and resumes elsewhere; 0 is never"`
 }
 
 // Buffers is the memory that all topics and streams share.
@@ -98,8 +101,12 @@ type Publish struct {
 
 // Limits are what one node bears.
 type Limits struct {
-	Streams   int `config:"streams" help:"open streams" min:"1"`
-	Selectors int `config:"selectors" help:"topics and patterns of one stream" min:"1"`
+	Streams             int `config:"streams" help:"open streams; never more than the process may have files open" min:"1" none:"yes"`
+	StreamsPerPrincipal int `config:"streams_per_principal" help:"open streams of one principal" min:"1" none:"yes"`
+	StreamsPerAddress   int `config:"streams_per_address" help:"open streams of one address; of IPv6, one /64" min:"1" none:"yes"`
+	ConnectRate         int `config:"connect_rate" help:"new streams a second" min:"1" none:"yes"`
+	ConnectBurst        int `config:"connect_burst" help:"new streams at once, after a rest" min:"1"`
+	Selectors           int `config:"selectors" help:"topics and patterns of one stream" min:"1"`
 }
 
 // Telemetry is what the server tells of itself.
@@ -110,6 +117,9 @@ type Telemetry struct {
 		Format string `config:"format" help:"auto is text on a terminal, else JSON" oneof:"auto text json"`
 	} `config:"log"`
 }
+
+// None is what the word none means where a key has it: no limit.
+const None = -1
 
 // Default returns the configuration with every key at its default. In
 // development nobody waits for balancers, so that Ctrl-C ends the server now.
@@ -123,16 +133,31 @@ func Default(dev bool) *Config {
 		Memory:  Buffers{Ring: 256 << 20, Replay: 64 << 20},
 		Drain:   Drain{Delay: 5 * time.Second, Window: 30 * time.Second, Max: 2 * time.Minute},
 		Publish: Publish{Timeout: 10 * time.Second},
-		Limits:  Limits{Streams: 100_000, Selectors: 128},
+		Limits: Limits{
+			Streams: 100_000, StreamsPerPrincipal: 1_000, StreamsPerAddress: 500,
+			ConnectRate: 2_000, ConnectBurst: 10_000, Selectors: 128,
+		},
 		origins: map[string]Origin{},
 	}
 	if dev {
+		c.Limits.StreamsPerPrincipal, c.Limits.StreamsPerAddress = None, None // all come from this machine
 		c.Drain = Drain{Window: 200 * time.Millisecond, Max: 5 * time.Second}
 	}
 	c.Telemetry.Metrics = true
 	c.Telemetry.Log.Level = "info"
 	c.Telemetry.Log.Format = "auto"
 	return c
+}
+
+// Proxies returns the networks of TrustedProxies, which have been checked.
+func (l *Listen) Proxies() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range l.TrustedProxies {
+		if p, err := parseNetwork(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // Rules returns the policies as the hub takes them.

@@ -127,6 +127,42 @@ policies:
 	}
 }
 
+func TestLimits(t *testing.T) {
+	limits := func(c *Config) string {
+		return fmt.Sprint(c.Limits.Streams, c.Limits.StreamsPerPrincipal, c.Limits.StreamsPerAddress, c.Limits.ConnectRate, c.Limits.ConnectBurst)
+	}
+	for _, tt := range []struct {
+		dev  bool
+		file string
+		want string
+	}{
+		{false, "", "100000 1000 500 2000 10000"},
+		{true, "", "100000 -1 -1 2000 10000"}, // all clients come from this machine
+		{true, "limits: {streams: 9, streams_per_address: 3, connect_rate: none, connect_burst: 5}", "9 -1 3 -1 5"},
+	} {
+		c, err := Load(Sources{Dev: tt.dev, File: writeFile(t, tt.file)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := limits(c); got != tt.want {
+			t.Errorf("dev %v, %q: limits %s, want %s", tt.dev, tt.file, got, tt.want)
+		}
+	}
+}
+
+func TestProxiesAndAge(t *testing.T) {
+	c, err := Load(Sources{File: writeFile(t, "listen: {trusted_proxies: [10.0.0.0/8, '::1']}\nstream: {max_connection_age: 1h}\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(c.Listen.Proxies(), c.Stream.MaxAge); got != "[10.0.0.0/8 ::1/128] 1h0m0s" {
+		t.Errorf("got %s", got)
+	}
+	if Default(false).Listen.Proxies() != nil {
+		t.Error("somebody is trusted by default")
+	}
+}
+
 // TestEverythingWrongIsReportedAtOnce also holds what each complaint says.
 func TestEverythingWrongIsReportedAtOnce(t *testing.T) {
 	file := writeFile(t, `
@@ -219,6 +255,15 @@ func TestContradictions(t *testing.T) {
 		{"no scheme", map[string]string{"cors.origins": "a.example"}, false, "is not an origin"},
 		{"a wildcard over a suffix", map[string]string{"cors.origins": "https://*.com"}, false, "too wide"},
 		{"two wildcards", map[string]string{"cors.origins": "https://*.*.example.com"}, false, "too wide"},
+		{"proxies", map[string]string{"listen.trusted_proxies": "10.0.0.0/8, 192.0.2.1,2001:db8::/32, ::1"}, false, ""},
+		{"a proxy by name", map[string]string{"listen.trusted_proxies": "proxy.example.com"}, false, "is not a network"},
+		{"a proxy with a zone", map[string]string{"listen.trusted_proxies": "fe80::1%eth0"}, false, "is not a network"},
+		{"a network that begins elsewhere", map[string]string{"listen.trusted_proxies": "10.1.2.3/8"}, false, "write 10.0.0.0/8"},
+		{"everybody a proxy", map[string]string{"listen.trusted_proxies": "0.0.0.0/0"}, false, "is everybody"},
+		{"IPv4 as IPv6", map[string]string{"listen.trusted_proxies": "::ffff:10.0.0.0/104"}, false, "write it as IPv4"},
+		{"no limits", map[string]string{"limits.streams": "none", "limits.streams_per_principal": "none", "limits.streams_per_address": "none", "limits.connect_rate": "none"}, false, ""},
+		{"a limit of nothing", map[string]string{"limits.streams_per_address": "0"}, false, "less than 1"},
+		{"a negative age", map[string]string{"stream.max_connection_age": "-1s"}, false, "is negative"},
 		{"one wildcard", map[string]string{"cors.origins": "https://*.example.com"}, false, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -79,6 +79,9 @@ func (c *Config) Keys() []Key {
 		if oneof := f.tag.Get("oneof"); oneof != "" {
 			help += " (" + strings.ReplaceAll(oneof, " ", ", ") + ")"
 		}
+		if f.tag.Get("none") != "" {
+			help += "; none is no limit"
+		}
 		if f.value.Type() == policiesType {
 			var members []string
 			for _, m := range fields(reflect.ValueOf(&Policy{}).Elem(), "") {

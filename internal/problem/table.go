@@ -24,7 +24,7 @@ func Find(name string) (Type, bool) {
 }
 
 var table = []Type{
-	{"at-capacity", 503, "At capacity", "The node has as many open streams as it may have. Come back after Retry-After, or raise limits.streams."},
+	{"at-capacity", 503, "At capacity", "The node has as many open streams as it may have, or new ones come faster than they may. Come back after Retry-After, or raise limits.streams or limits.connect_rate."},
 	{"body-timeout", 408, "Body too slow", "The request's body did not arrive in time. Send it faster, or in smaller requests."},
 	{"conflicting-parameter", 400, "Conflicting parameter", "The same parameter was given twice with different values, for example in the query and as a header. Give it once."},
 	{"connection-not-found", 404, "No such connection", "No open stream has this id. It may just have ended."},
@@ -57,7 +57,7 @@ var table = []Type{
 	{"reserved-type", 400, "Reserved type", "Event types that begin with tailrace. are the server's own."},
 	{"stale", 412, "Stale", "What you changed has changed meanwhile. Read it again."},
 	{"too-large", 413, "Too large", "The event, batch or body is over its limit. Nothing was stored."},
-	{"too-many-connections", 429, "Too many connections", "This principal or address has as many open streams as it may have."},
+	{"too-many-connections", 429, "Too many connections", "This principal or address has as many open streams as it may have. Close one, come back after Retry-After, or raise limits.streams_per_principal or limits.streams_per_address."},
 	{"topic-closed", 409, "Topic is closed", "The topic has got its last event; final is its cursor."},
 	{"topic-not-found", 404, "No such topic", "Nothing was ever published to this topic, or it was deleted or forgotten."},
 	{"topic-retired", 410, "Topic is retired", "The topic was deleted for good."},

@@ -17,6 +17,7 @@ import (
 // endpoint.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
+	r = behindProxies(r, s.opts.TrustedProxies)
 	id := requestID(r.Header.Get("Traceparent"))
 	h := w.Header()
 	h.Set(problem.RequestIDHeader, id)

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tailrace/tailrace"
@@ -10,34 +12,92 @@ import (
 // hub needs no metrics library.
 type hubCollector struct{ hub *tailrace.Hub }
 
-// hubMetrics are the hub's figures without labels.
-var hubMetrics = []struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(s *tailrace.Stats) int64
-}{
-	{desc("connections", "Open streams."), prometheus.GaugeValue, func(s *tailrace.Stats) int64 { return int64(s.Connections) }},
-	{desc("connections_behind", "Open streams that the log serves, and not memory."), prometheus.GaugeValue, func(s *tailrace.Stats) int64 { return s.Behind }},
-	{desc("feeds", "Distinct selections of open streams."), prometheus.GaugeValue, func(s *tailrace.Stats) int64 { return int64(s.Feeds) }},
-	{desc("ring_bytes", "Encoded events in memory."), prometheus.GaugeValue, func(s *tailrace.Stats) int64 { return s.RingBytes }},
-	{desc("connects_total", "Streams opened."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Connects }},
-	{desc("rejects_total", "Streams refused: at capacity or draining."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Rejects }},
-	{desc("resumes_total", "Streams that resumed after an id."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Resumes }},
-	{desc("bytes_published_total", "Bytes of data of stored events."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.PublishedBytes }},
-	{desc("events_delivered_total", "Events written to streams."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Delivered }},
-	{desc("sends_total", "Writes to streams; events a write is how well delivery batches."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Sends }},
-	{desc("bytes_sent_total", "Bytes written to streams."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.SentBytes }},
-	{desc("replayed_events_total", "Events delivered from the log."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Replayed }},
-	{desc("snapshots_total", "Snapshots sent."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Snapshots }},
-	{desc("heartbeats_total", "Heartbeats sent."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.Heartbeats }},
-	{desc("tail_errors_total", "Failed reads of the log's head."), prometheus.CounterValue, func(s *tailrace.Stats) int64 { return s.TailErrors }},
+// figures are what one scrape reads.
+type figures struct {
+	tailrace.Stats
+	census tailrace.Census
 }
 
-var (
-	publishedDesc   = desc("events_published_total", "Events by what became of their publish.", "result")
-	gapsDesc        = desc("gaps_total", "Gap events sent, by reason.", "reason")
-	disconnectsDesc = desc("disconnects_total", "Streams ended, by reason.", "reason")
-)
+// hubMetric is one name: show gives each of its values with its labels.
+type hubMetric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	show func(f *figures, emit emitter)
+}
+
+type emitter func(value float64, labels ...string)
+
+func gauge(name, help string, show func(f *figures, emit emitter), labels ...string) hubMetric {
+	return hubMetric{desc(name, help, labels...), prometheus.GaugeValue, show}
+}
+
+func counter(name, help string, show func(f *figures, emit emitter), labels ...string) hubMetric {
+	return hubMetric{desc(name, help, labels...), prometheus.CounterValue, show}
+}
+
+// plain shows a figure without labels.
+func plain(value func(f *figures) int64) func(*figures, emitter) {
+	return func(f *figures, emit emitter) { emit(float64(value(f))) }
+}
+
+// perEngine shows a total of each engine.
+func perEngine(value func(s tailrace.EngineStats) int64) func(*figures, emitter) {
+	return func(f *figures, emit emitter) {
+		emit(float64(value(f.Fast)), "fast")
+		emit(float64(value(f.Portable)), "portable")
+	}
+}
+
+// byLabel shows the figures of a fixed set.
+func byLabel[N int | int64](list func(f *figures) map[string]N) func(*figures, emitter) {
+	return func(f *figures, emit emitter) {
+		for label, n := range list(f) {
+			emit(float64(n), label)
+		}
+	}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tailrace_"+name, help, labels, nil)
+}
+
+// hubMetrics are the hub's figures but for those of metrics_delivery.go.
+var hubMetrics = []hubMetric{
+	gauge("connections", "Open streams.", func(f *figures, emit emitter) {
+		for engine, protocols := range f.census.Streams {
+			for protocol, n := range protocols {
+				emit(float64(n), engine, protocol)
+			}
+		}
+	}, "engine", "protocol"),
+	counter("connects_total", "Streams asked for, admitted or refused.", func(f *figures, emit emitter) {
+		emit(float64(f.Connects), "admitted")
+		emit(float64(f.Rejects), "refused")
+	}, "result"),
+	counter("rejects_total", "Streams refused, by reason; soft is with an empty stream in place of a status.", func(f *figures, emit emitter) {
+		for soft, list := range map[bool]map[string]int64{false: f.Rejected, true: f.SoftRejects} {
+			for reason, n := range list {
+				emit(float64(n), reason, strconv.FormatBool(soft))
+			}
+		}
+	}, "reason", "soft"),
+	counter("disconnects_total", "Streams ended, by reason.", disconnects, "reason"),
+	counter("resumes_total", "Streams that came back after an id, by whether their history was whole.", func(f *figures, emit emitter) {
+		emit(float64(f.Resumes-f.ResumeGaps), "resumed")
+		emit(float64(f.ResumeGaps), "gap")
+	}, "verdict"),
+	counter("gaps_total", "Gap events sent, by reason.", func(f *figures, emit emitter) {
+		for _, r := range gapReasons {
+			emit(float64(f.Gaps[r]), string(r))
+		}
+	}, "reason"),
+	counter("events_published_total", "Events by what became of their publish.", func(f *figures, emit emitter) {
+		emit(float64(f.Published), "stored")
+		emit(float64(f.Duplicates), "duplicate")
+		emit(float64(f.PublishErrors), "refused")
+	}, "result"),
+	counter("bytes_published_total", "Bytes of data of stored events.", plain(func(f *figures) int64 { return f.PublishedBytes })),
+}
 
 // gapReasons and disconnectReasons are the labels; all are always shown, so
 // that a rate over them never begins with nothing.
@@ -45,43 +105,47 @@ var (
 	gapReasons = []tailrace.Reason{
 		tailrace.Trimmed, tailrace.Deleted, tailrace.EpochGap, tailrace.Ahead, tailrace.Unknown, tailrace.Overflow,
 	}
-	disconnectReasons = []string{"client", "drain", "disconnected", "stalled", "ended", "limit", "epoch", "error"}
+	disconnectReasons = []string{
+		"client", "ended", "stalled", "error",
+		"drain", "max-age", "epoch", "expired", "revoked", "forbidden", "disconnected", "limit",
+	}
 )
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("tailrace_"+name, help, labels, nil)
-}
-
-func (c *hubCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range hubMetrics {
-		ch <- m.desc
-	}
-	ch <- publishedDesc
-	ch <- gapsDesc
-	ch <- disconnectsDesc
-}
-
-func (c *hubCollector) Collect(ch chan<- prometheus.Metric) {
-	s := c.hub.Stats()
-	for _, m := range hubMetrics {
-		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(m.value(&s)))
-	}
-	count := func(d *prometheus.Desc, n int64, label string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label)
-	}
-	count(publishedDesc, s.Published, "stored")
-	count(publishedDesc, s.Duplicates, "duplicate")
-	count(publishedDesc, s.PublishErrors, "refused")
-	for _, r := range gapReasons {
-		count(gapsDesc, s.Gaps[r], string(r))
-	}
+// disconnects shows the ends of streams; a reason that is not of the set is
+// other.
+func disconnects(f *figures, emit emitter) {
 	other := int64(0)
-	for _, n := range s.Disconnects {
+	for _, n := range f.Disconnects {
 		other += n
 	}
 	for _, r := range disconnectReasons {
-		count(disconnectsDesc, s.Disconnects[r], r)
-		other -= s.Disconnects[r]
+		emit(float64(f.Disconnects[r]), r)
+		other -= f.Disconnects[r]
 	}
-	count(disconnectsDesc, other, "other") // reasons that the caller of Disconnect gave
+	emit(float64(other), "other")
+}
+
+func (c *hubCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, list := range [][]hubMetric{hubMetrics, deliveryMetrics} {
+		for _, m := range list {
+			ch <- m.desc
+		}
+	}
+	for _, m := range deliveryTimes {
+		ch <- m.desc
+	}
+}
+
+func (c *hubCollector) Collect(ch chan<- prometheus.Metric) {
+	f := &figures{c.hub.Stats(), c.hub.Census()}
+	for _, list := range [][]hubMetric{hubMetrics, deliveryMetrics} {
+		for _, m := range list {
+			m.show(f, func(value float64, labels ...string) {
+				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, value, labels...)
+			})
+		}
+	}
+	for _, m := range deliveryTimes {
+		ch <- constHistogram(m.desc, m.show(f))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/tailrace/tailrace"
@@ -39,6 +40,11 @@ type Options struct {
 	H2C      bool   // HTTP/2 without TLS, by prior knowledge. Default off
 	CertFile string // TLS certificate chain, PEM; with KeyFile. Default none: plain HTTP
 	KeyFile  string
+
+	// TrustedProxies are the networks of the proxies in front: what they say in
+	// X-Forwarded-For, or in Forwarded, of where a request comes from is
+	// believed. Default none: a request comes from its peer.
+	TrustedProxies []netip.Prefix
 
 	CORSOrigins []string      // exact origins, or https://*.example.com for one label. Default none; in dev loopback origins always may
 	CORSMaxAge  time.Duration // how long a browser may keep a preflight's answer. Default 2 h

@@ -85,17 +85,22 @@ func TestEveryProblemTypeIsProduced(t *testing.T) {
 		"reserved-type":         publish("/v1/topics/demo?event=tailrace.gap", "x"),
 		"stale":                 func() answer { return h.do("PUT", "/v1/policies", `{"policies":[]}`, "If-Match", `"x"`) },
 		"too-large":             publish("/v1/topics/small", "large"),
-		"topic-closed":          publish("/v1/topics/closable", "x"),
-		"topic-not-found":       get("/v1/stat/none"),
-		"topic-retired":         publish("/v1/topics/retired", "x"),
-		"unavailable":           func() answer { return failing(tailrace.ErrStopped, publish("/v1/topics/demo", "x")) },
-		"unknown-parameter":     get("/v1/topics/demo?form=start"),
-		"unsupported-charset":   publish("/v1/topics/demo", "x", "Content-Type", "text/plain; charset=latin1"),
-		"unsupported-encoding":  publish("/v1/topics/demo", "x", "Content-Encoding", "br"),
-		"unsupported-type":      publish("/v1/topics/demo", "x", "Content-Type", "multipart/form-data; boundary=x"),
-		"upstream-gap":          publish("/v1/topics/demo", "event: tailrace.gap\ndata: {}\n\n", "Content-Type", "text/event-stream"),
-		"uri-too-long":          get("/livez?_=" + strings.Repeat("x", maxURL)),
-		"wrong-host":            get("/livez", "Host", "evil.example"),
+		"too-many-connections": func() answer {
+			h := start(t, &tailrace.Options{MaxStreamsPerAddr: 1, DrainWindow: -1}, nil)
+			h.open("/v1/topics/demo")
+			return h.do("GET", "/v1/topics/demo", "")
+		},
+		"topic-closed":         publish("/v1/topics/closable", "x"),
+		"topic-not-found":      get("/v1/stat/none"),
+		"topic-retired":        publish("/v1/topics/retired", "x"),
+		"unavailable":          func() answer { return failing(tailrace.ErrStopped, publish("/v1/topics/demo", "x")) },
+		"unknown-parameter":    get("/v1/topics/demo?form=start"),
+		"unsupported-charset":  publish("/v1/topics/demo", "x", "Content-Type", "text/plain; charset=latin1"),
+		"unsupported-encoding": publish("/v1/topics/demo", "x", "Content-Encoding", "br"),
+		"unsupported-type":     publish("/v1/topics/demo", "x", "Content-Type", "multipart/form-data; boundary=x"),
+		"upstream-gap":         publish("/v1/topics/demo", "event: tailrace.gap\ndata: {}\n\n", "Content-Type", "text/event-stream"),
+		"uri-too-long":         get("/livez?_=" + strings.Repeat("x", maxURL)),
+		"wrong-host":           get("/livez", "Host", "evil.example"),
 
 		// Last: it ends the server.
 		"draining": nil,

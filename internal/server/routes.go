@@ -12,7 +12,7 @@ var (
 
 // Problem types of the hub's own handlers.
 var (
-	readProblems = []string{"invalid-topic", "no-topic", "not-acceptable", "topic-retired", "at-capacity", "draining", "unavailable"}
+	readProblems = []string{"invalid-topic", "no-topic", "not-acceptable", "topic-retired", "at-capacity", "too-many-connections", "draining", "unavailable"}
 
 	publishProblems = []string{
 		"body-timeout", "draining", "head-mismatch", "invalid-batch", "invalid-cloudevent", "invalid-json", "invalid-topic",

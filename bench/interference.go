@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// stalledReaders is how many do not read where the cost of one is measured: so
+// many that what the collector happens to leave does not count.
+const stalledReaders = 2000
+
+// stalledCost is a side whose report has the memory that one more reader costs
+// that does not read: the growth with many of them less that with one.
+func stalledCost(name string, s server, flags ...string) side {
+	with := func(stalled int) side {
+		return load(name, s, "slow", append([]string{"-n", fmt.Sprint(500 + stalled), "-stall", fmt.Sprint(stalled)}, flags...)...)
+	}
+	return side{name, func(ctx context.Context, b *bench) (*report, error) {
+		one, err := with(1).run(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		many, err := with(stalledReaders).run(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		many.stalledCost = (many.Extra.StallGrowth - one.Extra.StallGrowth) / (stalledReaders - 1)
+		many.Lost += one.Lost
+		return many, nil
+	}}
+}
+
+// live is a side: 50 events/s to 1,000 subscribers of our server, which has a
+// history besides. With replays, 100 clients ask for all of that history, over
+// and over, from before the first live event to after the last.
+func live(name string, replays bool) side {
+	return side{name, func(ctx context.Context, b *bench) (*report, error) {
+		dir, err := os.MkdirTemp(b.dir, "log-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		server, err := b.start(ctx, b.tailrace, func(addr string) []string { return b.args(fast, addr, dir) })
+		if err != nil {
+			return nil, err
+		}
+		defer server.stop()
+		tool := func(ctx context.Context, scenario string, flags ...string) (*report, error) {
+			return b.load(ctx, append([]string{scenario, "-adapter", "tailrace",
+				"-addr", server.addr, "-pid", fmt.Sprint(server.cmd.Process.Pid)}, flags...)...)
+		}
+		past := []string{"-topic", "bench-past", "-history", "10000"}
+		stored, err := tool(ctx, "replay", append(past, "-n", "1")...)
+		if err != nil {
+			return nil, err
+		}
+		stop := func() (int64, error) { return 0, nil }
+		if replays {
+			past = append(past, "-stored", "-var", "last_id="+stored.Extra.LastID, "-n", "100", "-settle", "0s")
+			stop = repeat(ctx, func(ctx context.Context) (*report, error) { return tool(ctx, "replay", past...) })
+		}
+		r, err := tool(ctx, "fanout", "-topic", "bench-live", "-rate", "50", "-d", "5s")
+		wrong, failed := stop()
+		if err := errors.Join(err, failed); err != nil {
+			return nil, err
+		}
+		r.Lost += wrong
+		return r, nil
+	}}
+}
+
+// repeat runs a load again and again until stop is called, which cuts the last
+// one off and returns what was wrong in the others. One must have ended.
+func repeat(ctx context.Context, load func(context.Context) (*report, error)) (stop func() (wrong int64, err error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wrong, ended int64
+	var failed error
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		for failed == nil {
+			r, err := load(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if failed = err; err == nil {
+				wrong += r.wrong()
+				ended++
+			}
+		}
+	})
+	return func() (int64, error) {
+		cancel()
+		loop.Wait()
+		if failed == nil && ended == 0 {
+			failed = errors.New("no replay ended in this time")
+		}
+		return wrong, failed
+	}
+}
