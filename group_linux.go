@@ -161,7 +161,7 @@ func (sh *shard) deliver(g *group) {
 	}
 	for i := len(g.apart) - 1; i >= 0; i-- {
 		if i < len(g.apart) { // others may have gone meanwhile
-			if c := g.apart[i].fast; !c.full && !c.working {
+			if c := g.apart[i].fast; !c.working && !c.full {
 				sh.turn(g.apart[i])
 			}
 		}

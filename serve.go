@@ -252,7 +252,7 @@ func (s *stream) begin(sub *Subscription, page *Page) error {
 	fresh := !resumed && sub.From.Kind == FromNew
 	snapshot := sub.Snapshot && !resumed
 	if page.Reset == nil && !snapshot {
-		s.setCursor(page.Next)
+		s.setCursor(before(page))
 	}
 	if resumed {
 		s.hub.counters.resume(page.Reset != nil)
@@ -274,6 +274,17 @@ func (s *stream) begin(sub *Subscription, page *Page) error {
 	}
 	s.setBehind(true)
 	return nil
+}
+
+// before is the cursor from which a page is read: right before its first event,
+// which the socket may take in part only.
+func before(page *Page) Cursor {
+	if len(page.Events) == 0 {
+		return page.Next
+	}
+	c := page.Events[0].Cursor
+	c.Pos--
+	return c
 }
 
 // mayEnd reports whether the selection may be closed to its last topic, which
