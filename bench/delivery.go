@@ -11,9 +11,8 @@ func delivery() []experiment {
 	calm := []string{"-n", "1000", "-rate", "10", "-d", "6s", "-settle", "200ms"}
 	slow := []string{"-n", "500", "-size", "2000", "-rate", "150", "-c", "16", "-d", "3s"}
 	memoryReplay := []string{"-n", "500", "-history", "1000"}
-	// Topics whose names do not begin with bench are synced.
 	diskReplay := func(n string) []string {
-		return []string{"-topic", "history", "-n", n, "-history", "50000"}
+		return []string{"-topic", syncedTopic, "-n", n, "-history", "50000"}
 	}
 	spread := apart("-n", "10000", "-topics", "1000", "-d", "3s", "-settle", "200ms")
 

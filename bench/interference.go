@@ -52,7 +52,7 @@ func live(name string, replays bool) side {
 			return b.load(ctx, append([]string{scenario, "-adapter", "tailrace",
 				"-addr", server.addr, "-pid", fmt.Sprint(server.cmd.Process.Pid)}, flags...)...)
 		}
-		past := []string{"-topic", "bench-past", "-history", "10000"}
+		past := []string{"-topic", "past", "-history", "10000"}
 		stored, err := tool(ctx, "replay", append(past, "-n", "1")...)
 		if err != nil {
 			return nil, err
@@ -62,7 +62,7 @@ func live(name string, replays bool) side {
 			past = append(past, "-stored", "-var", "last_id="+stored.Extra.LastID, "-n", "100", "-settle", "0s")
 			stop = repeat(ctx, func(ctx context.Context) (*report, error) { return tool(ctx, "replay", past...) })
 		}
-		r, err := tool(ctx, "fanout", "-topic", "bench-live", "-rate", "50", "-d", "5s")
+		r, err := tool(ctx, "fanout", "-topic", "live", "-rate", "50", "-d", "5s")
 		wrong, failed := stop()
 		if err := errors.Join(err, failed); err != nil {
 			return nil, err

@@ -11,9 +11,17 @@ import (
 	"strings"
 )
 
-// deliveryConfig takes the disk out of the measurement of delivery.
+// syncedTopic is the one topic whose events are synced.
+const syncedTopic = "history"
+
+// deliveryConfig takes the disk out of the measurement of delivery, and lets all
+// subscribers come at once. That many may come from one address is what --dev
+// is for.
 const deliveryConfig = `policies:
-  - {pattern: "bench*", durability: memory}
+  - {pattern: ` + syncedTopic + `}
+  - {pattern: "**", durability: memory}
+limits:
+  connect_rate: none
 `
 
 // bench is a lab with the load tool and the server that it measures.

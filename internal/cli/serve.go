@@ -112,6 +112,9 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		return errors.Join(err, hub.Shutdown(ctx), log.Close())
 	}
 	a.welcome(c, addr)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go a.keepMemory(ctx, hub)
 	return srv.Run(ctx)
 }
 
