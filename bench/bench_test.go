@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"testing"
 
+	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/bench/figure"
+	"github.com/tailrace/tailrace/internal/config"
 )
 
 func TestChoose(t *testing.T) {
@@ -202,6 +206,29 @@ func TestRounds(t *testing.T) {
 			if !reflect.DeepEqual(got, c.want[i]) {
 				t.Errorf("%s: row %s is %+v", c.name, rows[i].Name, got)
 			}
+		}
+	}
+}
+
+// A pattern that matches nothing would put the disk into every figure.
+func TestOnlyTheSyncedTopicWaitsForTheDisk(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bench.yaml")
+	if err := os.WriteFile(file, []byte(deliveryConfig), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(config.Sources{File: file, Dev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules tailrace.Rules
+	for _, r := range c.Rules() {
+		rules = append(rules, tailrace.Rule{Pattern: r.Pattern, Policy: r.Policy})
+	}
+	for topic, want := range map[string]tailrace.Durability{
+		"bench": tailrace.Memory, "bench-999": tailrace.Memory, "live": tailrace.Memory, syncedTopic: tailrace.Fsync,
+	} {
+		if got := rules.Policy(topic).Durability; got != want {
+			t.Errorf("%s has class %s, want %s", topic, got, want)
 		}
 	}
 }
