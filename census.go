@@ -27,7 +27,7 @@ type Census struct {
 func (h *Hub) Census() Census {
 	c := Census{
 		Streams: map[string]map[string]int{},
-		Behind:  map[string]int{"<1s": int(h.behind.Load()), "<10s": 0, "<60s": 0, "more": 0},
+		Behind:  map[string]int{"<1s": 0, "<10s": 0, "<60s": 0, "more": 0},
 	}
 	for e := range engineKinds {
 		c.Streams[e.String()] = map[string]int{"HTTP/1.0": 0, "HTTP/1.1": 0, "HTTP/2.0": 0, "HTTP/3.0": 0, "other": 0}
@@ -45,6 +45,9 @@ func (c *Census) add(info *ConnInfo) {
 		protocols[info.Protocol]++
 	} else {
 		protocols["other"]++
+	}
+	if info.Behind > 0 {
+		c.Behind[behindAge(info.Behind)]++
 	}
 	c.Lag += info.LagEvents
 }

@@ -27,8 +27,9 @@ type ConnInfo struct {
 
 	SentEvents int64
 	SentBytes  int64
-	LagEvents  int64  // events to come; behind the ring, log positions to come: an upper bound
-	Reason     string // why it ended; OnDisconnect only: client, drain, age, disconnected, stalled, ended, limit, epoch, error
+	Behind     time.Duration // how long the log has served it and not memory, in seconds, rounded up; 0 is not
+	LagEvents  int64         // events to come; behind the ring, log positions to come: an upper bound
+	Reason     string        // why it ended; OnDisconnect only: client, drain, age, disconnected, stalled, ended, limit, epoch, error
 }
 
 // Info describes s as of now.
@@ -44,6 +45,9 @@ func (s *stream) Info() ConnInfo {
 	pos, events, bytes := s.progress()
 	c.Cursor = Cursor{Epoch: s.hub.epoch.Load(), Pos: pos}
 	c.SentEvents, c.SentBytes = events, bytes
+	if since := s.since.Load(); since != 0 {
+		c.Behind = time.Duration(max(1, s.hub.tick.Load()-since)) * time.Second
+	}
 	lag, ok := s.feed.lag(pos)
 	if visible := s.hub.visible.Load(); !ok && visible > pos {
 		lag = int64(visible - pos)

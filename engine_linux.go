@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // shards are the fast engine's: one per core, each with its own sockets. They
@@ -91,8 +92,13 @@ func (h *Hub) stopShards() {
 type streamQueue struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
-	list   []*stream
+	list   []queued
 	closed bool
+}
+
+type queued struct {
+	s     *stream
+	since time.Time
 }
 
 func newStreamQueue() *streamQueue {
@@ -103,27 +109,27 @@ func newStreamQueue() *streamQueue {
 
 func (q *streamQueue) put(s *stream) {
 	q.mu.Lock()
-	q.list = append(q.list, s)
+	q.list = append(q.list, queued{s, time.Now()})
 	q.mu.Unlock()
 	q.cond.Signal()
 }
 
-// take waits for a stream; nil is the end.
-func (q *streamQueue) take() *stream {
+// take waits for a stream and says how long that has waited; nil is the end.
+func (q *streamQueue) take() (s *stream, waited time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.list) == 0 && !q.closed {
 		q.cond.Wait()
 	}
 	if len(q.list) == 0 {
-		return nil
+		return nil, 0
 	}
-	s := q.list[0]
-	q.list[0] = nil
+	first := q.list[0]
+	q.list[0] = queued{}
 	if q.list = q.list[1:]; len(q.list) == 0 {
 		q.list = nil
 	}
-	return s
+	return first.s, time.Since(first.since)
 }
 
 func (q *streamQueue) close() {
@@ -137,10 +143,11 @@ func (q *streamQueue) close() {
 // gives it back to its shard.
 func (h *Hub) replay() {
 	for {
-		s := h.shards.behind.take()
+		s, waited := h.shards.behind.take()
 		if s == nil {
 			return
 		}
+		h.counters.replayWait.observe(waited)
 		_, err := s.guardedStep()
 		s.shard.Load().giveBack(s, err)
 		runtime.Gosched() // what is live goes first

@@ -267,8 +267,8 @@ func (sh *shard) takeBack(s *stream) {
 	if c.gone {
 		c.err = errGone
 	}
-	if c.room {
-		c.full, c.room = false, false
+	if c.room || !c.full {
+		sh.hasRoom(s)
 	}
 	sh.wrote = true
 	sh.ran(s)
@@ -292,7 +292,21 @@ func (sh *shard) ran(s *stream) {
 // isFull notes since when the socket of s takes nothing.
 func (sh *shard) isFull(s *stream) {
 	s.fast.full = true
-	sh.slots[s.fast.slot].full = sh.tick
+	sl := &sh.slots[s.fast.slot]
+	if sl.full == 0 {
+		sh.hub.counters.full.Add(1)
+	}
+	sl.full = sh.tick
+}
+
+// hasRoom notes that it may take something again.
+func (sh *shard) hasRoom(s *stream) {
+	s.fast.full = false
+	sl := &sh.slots[s.fast.slot]
+	if sl.full != 0 {
+		sh.hub.counters.full.Add(-1)
+	}
+	sl.full = 0
 }
 
 // event takes what epoll says of one socket. Edge-triggered writability comes
@@ -314,7 +328,7 @@ func (sh *shard) event(ev *syscall.EpollEvent) {
 		c.err = errGone
 		sh.turn(s)
 	case c.full:
-		c.full, sl.full = false, 0
+		sh.hasRoom(s)
 		sh.turn(s)
 	}
 }
@@ -415,6 +429,7 @@ func (sh *shard) end(s *stream) {
 	if g := c.group; len(g.members) == 0 && len(g.apart) == 0 {
 		sh.dropGroup(g)
 	}
+	sh.hasRoom(s)
 	sl := &sh.slots[c.slot]
 	*sl = slot{gen: sl.gen + 1}
 	sh.free = append(sh.free, c.slot)
@@ -429,7 +444,11 @@ func (sh *shard) end(s *stream) {
 // reap gives back the places of streams that have ended. It is apart from the
 // shard because it calls the user's hook.
 func (sh *shard) reap() {
-	for s := sh.ended.take(); s != nil; s = sh.ended.take() {
+	for {
+		s, _ := sh.ended.take()
+		if s == nil {
+			return
+		}
 		s.hub.forget(s, s.fast.reason)
 	}
 }

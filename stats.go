@@ -14,8 +14,7 @@ import (
 // over once a pass, with deliver.
 type counters struct {
 	published, publishedBytes, duplicates, publishErrors atomic.Int64
-	connects, rejects, resumes                           atomic.Int64
-	delivered, sends, sentBytes                          atomic.Int64
+	connects, rejects                                    atomic.Int64
 	replayed, snapshots, heartbeats, tailErrors          atomic.Int64
 
 	deliveries [engineKinds][stripes]deliveryCell
@@ -294,13 +293,10 @@ func (h *Hub) Stats() Stats {
 		TLSWorkers:  c.tlsWorkers.Load(), Panics: c.panics.Load(),
 		TailErrors: c.tailErrors.Load(),
 	}
-	s.Portable.Sends += c.sends.Load()
-	s.Portable.Events += c.delivered.Load()
-	s.Portable.Bytes += c.sentBytes.Load()
 	s.Sends = s.Fast.Sends + s.Portable.Sends
 	s.Delivered = s.Fast.Events + s.Portable.Events
 	s.SentBytes = s.Fast.Bytes + s.Portable.Bytes
-	s.Resumes = c.resumes.Load() + c.resumed[0].Load() + s.ResumeGaps
+	s.Resumes = c.resumed[0].Load() + s.ResumeGaps
 	s.ReplayFree = max(0, h.opts.ReplayBytes-s.ReplayUsed)
 	for _, list := range []map[string]int64{s.Rejected, s.SoftRejects} {
 		for _, n := range list {

@@ -49,7 +49,8 @@ type stream struct {
 	pos        atomic.Uint64 // cur.Pos, for others
 	sentEvents atomic.Int64
 	sentBytes  atomic.Int64
-	beat       atomic.Bool // a heartbeat is due
+	since      atomic.Int64 // tick since which it is behind; 0 is not
+	beat       atomic.Bool  // a heartbeat is due
 	closing    atomic.Pointer[ending]
 
 	port  atomic.Pointer[portable]
@@ -357,7 +358,9 @@ func (s *stream) afterEvents(n int) error {
 
 // overflow applies the policy to a stream that has fallen out of its ring.
 func (s *stream) overflow() error {
-	s.hub.counters.ringMisses.Add(1)
+	if s.live {
+		s.hub.counters.ringMisses.Add(1)
+	}
 	if !s.live || s.skip == Resume || s.half() != 0 {
 		s.setBehind(true)
 		return nil
@@ -384,8 +387,10 @@ func (s *stream) setBehind(v bool) {
 	}
 	s.behind = v
 	if v {
+		s.since.Store(s.hub.tick.Load())
 		s.hub.behind.Add(1)
 	} else {
+		s.since.Store(0)
 		s.hub.behind.Add(-1)
 	}
 }

@@ -50,7 +50,6 @@ func (sh *shard) sweepFull(sl *slot, stall uint32) {
 	c := s.fast
 	switch {
 	case c.working || !c.full:
-		sl.full = 0
 	case c.farewell != 0 && sh.tick-c.farewell > farewellTime:
 		c.err = errGone
 		if e := s.closing.Load(); e != nil && c.reason == "" {

@@ -141,6 +141,11 @@ func (h *Hub) follow(cur Cursor) (next Cursor, more bool, woken *pass, err error
 		}
 	}
 	h.advance(page.Next)
+	if n := len(page.Events); n > 0 {
+		h.counters.tailLag.set(time.Since(page.Events[n-1].Time))
+	} else {
+		h.counters.tailLag.set(0)
+	}
 	if h.ringUse > h.opts.RingBytes {
 		h.shrinkRings()
 	}
