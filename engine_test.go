@@ -65,6 +65,14 @@ func TestWhichEngineServes(t *testing.T) {
 		{"wrapped with Flush only", ssetest.FlusherOnly, nil, "portable"},
 		{"gzip with Unwrap", gzipped, nil, "portable"},
 		{"TLS", nil, func(s *httptest.Server) { s.StartTLS() }, "portable"},
+		{"TLS over NewListener", nil, func(s *httptest.Server) {
+			s.Listener = tailrace.NewListener(s.Listener)
+			s.StartTLS()
+		}, "fast"},
+		{"NewListener", nil, func(s *httptest.Server) {
+			s.Listener = tailrace.NewListener(s.Listener)
+			s.Start()
+		}, "fast"},
 		{"HTTP/2", nil, func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() }, "portable"},
 		{"a listener that wraps", nil, func(s *httptest.Server) {
 			s.Listener = wrappingListener{s.Listener}

@@ -107,7 +107,7 @@ func (s *Server) Listen() (net.Addr, error) {
 		l.Close()
 		return nil, fmt.Errorf("server: %s is not loopback, and in dev mode everyone who can connect may do everything: listen on 127.0.0.1", s.opts.Addr)
 	}
-	s.listener = l
+	s.listener = tailrace.NewListener(&patientListener{Listener: l, logger: s.opts.Logger})
 	return l.Addr(), nil
 }
 
