@@ -53,13 +53,13 @@ func (p *places) take(principal, addr string) *problem.Problem {
 	from, counted := network(addr)
 	switch {
 	case reached(p.taken, p.max):
-		return problem.New("at-capacity", "%d streams are open, which is the limit", p.max)
+		return problem.New("at-capacity", "the limit of %d open streams is reached", p.max)
 	case principal != "" && reached(p.principals[principal], p.perPrincipal):
-		return problem.New("too-many-connections", "this principal has %d streams open, which is its limit", p.perPrincipal)
+		return problem.New("too-many-connections", "the limit of %d open streams for one principal is reached", p.perPrincipal)
 	case counted && reached(p.addrs[from], p.perAddr):
-		return problem.New("too-many-connections", "this address has %d streams open, which is its limit", p.perAddr)
+		return problem.New("too-many-connections", "the limit of %d open streams for one address is reached", p.perAddr)
 	case !p.connects.pass(): // last: the others cost no token
-		return problem.New("at-capacity", "more than %.0f new streams a second, which is the limit", p.connects.rate)
+		return problem.New("at-capacity", "the limit of %.0f new streams a second is reached", p.connects.rate)
 	}
 	p.taken++
 	if principal != "" {

@@ -66,17 +66,29 @@ type site struct {
 	addr string
 }
 
-// newSite serves a hub, whose limits are off unless opts sets them; handler,
-// if not nil, wraps it. Server sockets have send buffers of so many bytes; 0 is
+// newSite serves a hub, whose limits are off unless opts sets them; wrap, if
+// not nil, wraps it. Server sockets have send buffers of so many bytes; 0 is
 // the system's.
-func newSite(t *testing.T, opts *tailrace.Options, sendBuffer int, handler func(*tailrace.Hub) http.Handler) *site {
+func newSite(t *testing.T, opts *tailrace.Options, sendBuffer int, wrap func(*tailrace.Hub) http.Handler) *site {
+	t.Helper()
+	return startSite(t, opts, wrap, func(srv *httptest.Server) {
+		if sendBuffer > 0 {
+			srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+				c.(*net.TCPConn).SetWriteBuffer(sendBuffer)
+				return ctx
+			}
+		}
+		srv.Start()
+	})
+}
+
+// startSite is newSite with a server that start starts.
+func startSite(t *testing.T, opts *tailrace.Options, wrap func(*tailrace.Hub) http.Handler, start func(*httptest.Server)) *site {
 	t.Helper()
 	leavesNothing(t)
 	s := &site{}
 	t.Cleanup(func() {
-		if n := s.sockets(t); n > 0 {
-			waitFor(t, func() bool { return s.sockets(t) == 0 })
-		}
+		waitFor(t, func() bool { return s.sockets(t) == 0 })
 	})
 	if opts == nil {
 		opts = &tailrace.Options{}
@@ -87,18 +99,12 @@ func newSite(t *testing.T, opts *tailrace.Options, sendBuffer int, handler func(
 		}
 	}
 	s.Hub = newHub(t, opts)
-	var front http.Handler = s.Hub
-	if handler != nil {
-		front = handler(s.Hub)
+	var handler http.Handler = s.Hub
+	if wrap != nil {
+		handler = wrap(s.Hub)
 	}
-	srv := httptest.NewUnstartedServer(front)
-	if sendBuffer > 0 {
-		srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-			c.(*net.TCPConn).SetWriteBuffer(sendBuffer)
-			return ctx
-		}
-	}
-	srv.Start()
+	srv := httptest.NewUnstartedServer(handler)
+	start(srv)
 	t.Cleanup(srv.Close)
 	s.url, s.addr = srv.URL, srv.Listener.Addr().String()
 	return s

@@ -4,7 +4,7 @@ import "github.com/tailrace/tailrace/bench/figure"
 
 // connect is what requests cost: publishing one event, coming, and leaving.
 func connect() []experiment {
-	publish := apart("-n", "0", "-c", "8", "-d", "3s")
+	publish := apart(nil, "-n", "0", "-c", "8", "-warmup", "500ms", "-d", "2500ms")
 	storm := []string{"-n", "9000"}
 
 	const (

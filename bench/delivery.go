@@ -1,20 +1,25 @@
 package main
 
-import "github.com/tailrace/tailrace/bench/figure"
+import (
+	"slices"
+	"strconv"
+
+	"github.com/tailrace/tailrace/bench/figure"
+)
 
 // delivery is what an event costs on its way to its subscribers, and when it
 // arrives.
 func delivery() []experiment {
-	one := apart("-n", "1000", "-d", "3s", "-settle", "200ms")
-	busy := apart("-n", "1000", "-rate", "500", "-c", "16", "-d", "3s", "-settle", "200ms")
-	rush := apart("-n", "1000", "-rate", "1500", "-c", "16", "-poll", "1ms", "-d", "3s", "-settle", "200ms")
-	calm := []string{"-n", "1000", "-rate", "10", "-d", "6s", "-settle", "200ms"}
-	slow := []string{"-n", "500", "-size", "2000", "-rate", "150", "-c", "16", "-d", "3s"}
-	memoryReplay := []string{"-n", "500", "-history", "1000"}
-	diskReplay := func(n string) []string {
-		return []string{"-topic", syncedTopic, "-n", n, "-history", "50000"}
-	}
-	spread := apart("-n", "10000", "-topics", "1000", "-d", "3s", "-settle", "200ms")
+	short := []string{"-warmup", "500ms", "-settle", "200ms"}
+	one := apart(short, "-n", "1000", "-d", "2500ms")
+	busy := apart(short, "-n", "1000", "-rate", "500", "-c", "16", "-d", "2500ms")
+	rush := apart(short, "-n", "1000", "-rate", "1500", "-c", "16", "-poll", "1ms", "-d", "2500ms")
+	calm := slices.Concat(short, []string{"-n", "1000", "-rate", "10", "-d", "6s"})
+	spread := apart(short, "-n", "10000", "-topics", "1000", "-d", "2500ms")
+	stall := slices.Concat(short, []string{"-size", "2000", "-rate", "150", "-c", "16", "-d", "2500ms"})
+	few := func(stalled string) []string { return append(stall, "-n", "500", "-stall", stalled) }
+	history := func(n string) []string { return []string{"-n", n, "-history", strconv.Itoa(diskHistory)} }
+	events := []string{"-n", "500", "-history", "1000"}
 
 	const (
 		m1   = "M1 one event at a time to 1,000"
@@ -29,6 +34,7 @@ func delivery() []experiment {
 		m12  = "M12 replay of 1,000 to 500"
 		m12b = "M12 replay of 50,000 from disk to 1"
 		m12c = "M12 replay of 50,000 from disk to 10"
+		m12d = "M12 replay of 50,000 from disk to 100"
 		m13  = "M13 50 events/s to 1,000 while 100 replay"
 		m16  = "M16 one event at a time, 10,000 over 1,000 topics"
 	)
@@ -68,26 +74,27 @@ func delivery() []experiment {
 		},
 		{
 			sides: []side{
-				load("10 stalled", fast, "slow", append(slow, "-stall", "10")...),
-				load("1 stalled", fast, "slow", append(slow, "-stall", "1")...),
-				load("flush, 10 stalled", flush, "slow", append(slow, "-stall", "10")...),
-				stalledCost("2,000 stalled", fast, "-size", "2000", "-rate", "150", "-c", "16", "-d", "3s"),
+				load("10 stalled", fast, "slow", few("10")...),
+				load("1 stalled", fast, "slow", few("1")...),
+				load("flush, 10 stalled", flush, "slow", few("10")...),
+				stalledShare("2,000 stalled", fast, stall...),
 			},
 			lines: []line{
 				{m11, p99, "10 stalled", "1 stalled", figure.AtMost(1.2), nil},
 				{m11, growth, "10 stalled", "flush, 10 stalled", figure.AtMost(1), nil},
 				{m11, neverGot, "10 stalled", "", nil, figure.AtMost(0)},
-				{m11b, stalled, "2,000 stalled", "", nil, figure.AtMost(1)},
+				{m11b, share, "2,000 stalled", "", nil, figure.AtMost(1)},
 			},
 		},
 		{
 			sides: []side{
-				load("to 500", fast, "replay", memoryReplay...),
-				load("floor", floor, "replay", memoryReplay...),
-				load("to 1", fast, "replay", diskReplay("1")...),
-				load("flush", flush, "replay", diskReplay("1")...),
-				load("to 10", fast, "replay", diskReplay("10")...),
-				load("flush, to 10", flush, "replay", diskReplay("10")...),
+				load("to 500", fast, "replay", events...),
+				load("floor", floor, "replay", events...),
+				fromDisk("to 1", 1),
+				load("flush", flush, "replay", history("1")...),
+				fromDisk("to 10", 10),
+				readerShare("to 100"),
+				load("flush, to 10", flush, "replay", history("10")...),
 			},
 			lines: []line{
 				{m12, cpu, "to 500", "floor", figure.AtMost(4), nil},
@@ -95,7 +102,7 @@ func delivery() []experiment {
 				{m12b, cpu, "to 1", "flush", figure.AtMost(0.8), figure.AtMost(0.5)},
 				{m12b, firstEvent, "to 1", "", nil, figure.AtMost(50)},
 				{m12c, cpu, "to 10", "flush, to 10", figure.AtMost(0.8), figure.AtMost(0.5)},
-				{m12c, rss, "to 10", "", nil, figure.AtMost(64)},
+				{m12d, share, "to 100", "", nil, figure.AtMost(64)},
 			},
 		},
 		{

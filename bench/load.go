@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,8 @@ type bench struct {
 	config   string // its configuration
 	cert     string // a certificate for it
 	key      string
+	history  string // directory of the log of fromDisk
+	first    string // the id of its first event; "" if it is not stored yet
 }
 
 // newBench builds the programs.
@@ -81,18 +84,22 @@ func load(name string, s server, scenario string, flags ...string) side {
 		if err != nil {
 			return nil, err
 		}
-		args := append([]string{scenario, "-addr", addr}, flags...)
 		if s.baseline != "" {
-			return b.load(ctx, append(args, "-baseline", s.baseline)...)
+			return b.load(ctx, append([]string{scenario, "-addr", addr, "-baseline", s.baseline}, flags...)...)
 		}
 		dir, err := os.MkdirTemp(b.dir, "log-")
 		if err != nil {
 			return nil, err
 		}
 		defer os.RemoveAll(dir)
-		command := "'" + b.tailrace + "' '" + strings.Join(b.args(s, addr, dir), "' '") + "'"
-		return b.load(ctx, append(args, "-adapter", "tailrace", "-exec", command)...)
+		return b.loadOurs(ctx, s, addr, dir, scenario, flags...)
 	}}
+}
+
+// loadOurs loads our server, with its log in dir.
+func (b *bench) loadOurs(ctx context.Context, s server, addr, dir, scenario string, flags ...string) (*report, error) {
+	command := "'" + b.tailrace + "' '" + strings.Join(b.args(s, addr, dir), "' '") + "'"
+	return b.load(ctx, append([]string{scenario, "-addr", addr, "-adapter", "tailrace", "-exec", command}, flags...)...)
 }
 
 // args are the arguments of the command tailrace.
@@ -120,9 +127,10 @@ func (b *bench) load(ctx context.Context, args ...string) (*report, error) {
 	return &r, nil
 }
 
-// apart are the flags that give server and tool a processor each where there
-// are two, so that neither takes the other's time.
-func apart(flags ...string) []string {
+// apart adds to flags those that give server and tool a processor each where
+// there are two, so that neither takes the other's time.
+func apart(flags []string, more ...string) []string {
+	flags = slices.Concat(flags, more)
 	if runtime.NumCPU() >= 2 {
 		flags = append(flags, "-pin", "0:1")
 	}
@@ -159,7 +167,7 @@ type report struct {
 		} `json:"first_event_after_connect_us"`
 	} `json:"extra"`
 
-	stalledCost float64 // bytes for each reader that does not read
+	share float64 // bytes that one subscriber more costs
 }
 
 // wrong counts what makes the other figures worthless. With several publishers
@@ -177,7 +185,7 @@ var (
 	firstEvent = measure{"first event", "ms", func(r *report) float64 { return r.Extra.First.P50 / 1e3 }}
 	rss        = measure{"memory of one", "KB", func(r *report) float64 { return r.RSS / 1e3 }}
 	growth     = measure{"memory, growth", "MB", func(r *report) float64 { return r.Extra.StallGrowth / 1e6 }}
-	stalled    = measure{"memory of one stalled", "KB", func(r *report) float64 { return r.stalledCost / 1e3 }}
+	share      = measure{"memory of one more", "KB", func(r *report) float64 { return r.share / 1e3 }}
 	neverGot   = measure{"never got by the stalled", "events", func(r *report) float64 { return r.Extra.NeverGot }}
 	idleCPU    = measure{"CPU", "% of a core", func(r *report) float64 { return r.IdleCPU }}
 	publishCPU = measure{"CPU", "µs", func(r *report) float64 { return r.PublishCPU }}

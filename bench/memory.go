@@ -7,11 +7,11 @@ import "github.com/tailrace/tailrace/bench/figure"
 func memory() []experiment {
 	// The rest before memory is read: what connecting left behind goes back to
 	// the system meanwhile. Each connection gets one heartbeat in 15 s.
-	idle := []string{"-n", "10000", "-settle", "10s", "-d", "100ms"}
-	beats := []string{"-n", "10000", "-settle", "10s", "-d", "16s"}
-	tls := []string{"-proto", "tls", "-n", "2000", "-settle", "8s", "-d", "3s"}
-	idleTLS := []string{"-proto", "tls", "-n", "10000", "-settle", "10s", "-d", "100ms"}
-	h2 := []string{"-proto", "h2", "-n", "2000", "-settle", "8s", "-d", "3s"}
+	idle := []string{"-n", "10000", "-settle", "8s", "-d", "100ms"}
+	beats := []string{"-n", "10000", "-settle", "8s", "-d", "16s"}
+	tls := []string{"-proto", "tls", "-n", "2000", "-settle", "7s", "-warmup", "500ms", "-d", "2500ms"}
+	idleTLS := []string{"-proto", "tls", "-n", "10000", "-settle", "8s", "-d", "100ms"}
+	h2 := []string{"-proto", "h2", "-n", "2000", "-settle", "7s", "-warmup", "500ms", "-d", "2500ms"}
 
 	const (
 		m7  = "M7 10,000 idle"

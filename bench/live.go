@@ -8,31 +8,6 @@ import (
 	"sync"
 )
 
-// stalledReaders is how many do not read where the cost of one is measured: so
-// many that what the collector happens to leave does not count.
-const stalledReaders = 2000
-
-// stalledCost is a side whose report has the memory that one more reader costs
-// that does not read: the growth with many of them less that with one.
-func stalledCost(name string, s server, flags ...string) side {
-	with := func(stalled int) side {
-		return load(name, s, "slow", append([]string{"-n", fmt.Sprint(500 + stalled), "-stall", fmt.Sprint(stalled)}, flags...)...)
-	}
-	return side{name, func(ctx context.Context, b *bench) (*report, error) {
-		one, err := with(1).run(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		many, err := with(stalledReaders).run(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		many.stalledCost = (many.Extra.StallGrowth - one.Extra.StallGrowth) / (stalledReaders - 1)
-		many.Lost += one.Lost
-		return many, nil
-	}}
-}
-
 // live is a side: 50 events/s to 1,000 subscribers of our server, which has a
 // history besides. With replays, 100 clients ask for all of that history, over
 // and over, from before the first live event to after the last.
