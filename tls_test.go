@@ -60,7 +60,7 @@ func testStreamsOverTLS(t *testing.T, version uint16) {
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 
-	const readers, events = 6, 200
+	const readers, events = 6, 60
 	var wg sync.WaitGroup
 	for i := range readers {
 		_, br := dialTLS(t, srv.Listener.Addr().String(), "topic=a")
