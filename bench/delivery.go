@@ -17,7 +17,9 @@ func delivery() []experiment {
 	calm := slices.Concat(short, []string{"-n", "1000", "-rate", "10", "-d", "6s"})
 	spread := apart(short, "-n", "10000", "-topics", "1000", "-d", "2500ms")
 	stall := slices.Concat(short, []string{"-size", "2000", "-rate", "150", "-c", "16", "-d", "2500ms"})
-	few := func(stalled string) []string { return append(stall, "-n", "500", "-stall", stalled) }
+	few := func(stalled string) []string {
+		return slices.Concat(stall, []string{"-n", "500", "-stall", stalled})
+	}
 	history := func(n string) []string { return []string{"-n", n, "-history", strconv.Itoa(diskHistory)} }
 	events := []string{"-n", "500", "-history", "1000"}
 
@@ -29,8 +31,8 @@ func delivery() []experiment {
 		m5   = "M5 portable, 1,500 events/s to 1,000"
 		m5b  = "M5 portable, one event at a time to 1,000"
 		m6   = "M6 10 events/s to 1,000"
-		m11  = "M11 10 of 500 do not read, 2,000 bytes, 150 events/s"
-		m11b = "M11 2,000 do not read"
+		m11  = "M11 10 of 500 do not read"
+		m11b = "M11 1,000 do not read"
 		m12  = "M12 replay of 1,000 to 500"
 		m12b = "M12 replay of 50,000 from disk to 1"
 		m12c = "M12 replay of 50,000 from disk to 10"
@@ -55,7 +57,9 @@ func delivery() []experiment {
 				{m2, cpu, "fast", "flush", figure.AtMost(0.65), nil},
 				{m3, cpu, "fast busy", "floor, same load", figure.AtMost(0.35).Aiming(0.25), nil},
 				{m3, p99, "fast busy", "floor, same load", figure.AtMost(0.4), figure.AtMost(40)},
-				{m4, rate, "fast rush", "", nil, figure.AtLeast(1.4e6).Aiming(1.5e6)},
+				// The aim is all of the 1.5 M that are offered, less the time in
+				// which the last ones arrive.
+				{m4, rate, "fast rush", "", nil, figure.AtLeast(1.4e6).Aiming(1.47e6)},
 				{m4, cpu, "fast rush", "floor", figure.AtMost(0.15), nil},
 				{m4, p99, "fast rush", "", nil, figure.AtMost(40).Aiming(25)},
 				{m5, cpu, "portable rush", "floor", figure.AtMost(0.25), nil},
@@ -77,13 +81,13 @@ func delivery() []experiment {
 				load("10 stalled", fast, "slow", few("10")...),
 				load("1 stalled", fast, "slow", few("1")...),
 				load("flush, 10 stalled", flush, "slow", few("10")...),
-				stalledShare("2,000 stalled", fast, stall...),
+				stalledShare("1,000 stalled", fast, stall...),
 			},
 			lines: []line{
 				{m11, p99, "10 stalled", "1 stalled", figure.AtMost(1.2), nil},
 				{m11, growth, "10 stalled", "flush, 10 stalled", figure.AtMost(1), nil},
 				{m11, neverGot, "10 stalled", "", nil, figure.AtMost(0)},
-				{m11b, share, "2,000 stalled", "", nil, figure.AtMost(1)},
+				{m11b, share, "1,000 stalled", "", nil, figure.AtMost(1)},
 			},
 		},
 		{

@@ -75,7 +75,7 @@ func (e *experiment) rounds(ctx context.Context, b *bench) ([]figure.Row, error)
 		for _, s := range e.sides {
 			r, err := s.run(ctx, b)
 			if err != nil {
-				return rows, errors.Join(append(lossy, fmt.Errorf("%s: %w", s.name, err))...)
+				return rows, errors.Join(append(lossy, fmt.Errorf("%s: %s: %w", e.lines[0].name, s.name, err))...)
 			}
 			reports[s.name] = r
 		}

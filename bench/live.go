@@ -27,15 +27,16 @@ func live(name string, replays bool) side {
 			return b.load(ctx, append([]string{scenario, "-adapter", "tailrace",
 				"-addr", server.addr, "-pid", fmt.Sprint(server.cmd.Process.Pid)}, flags...)...)
 		}
-		past := []string{"-topic", "past", "-history", "10000"}
-		stored, err := tool(ctx, "replay", append(past, "-n", "1")...)
+		stored, err := tool(ctx, "replay", "-topic", "past", "-history", "10000", "-n", "1")
 		if err != nil {
 			return nil, err
 		}
 		stop := func() (int64, error) { return 0, nil }
 		if replays {
-			past = append(past, "-stored", "-var", "last_id="+stored.Extra.LastID, "-n", "100", "-settle", "0s")
-			stop = repeat(ctx, func(ctx context.Context) (*report, error) { return tool(ctx, "replay", past...) })
+			stop = repeat(ctx, func(ctx context.Context) (*report, error) {
+				return tool(ctx, "replay", "-topic", "past", "-history", "10000", "-n", "100", "-settle", "0s",
+					"-stored", "-var", "last_id="+stored.Extra.LastID)
+			})
 		}
 		r, err := tool(ctx, "fanout", "-topic", "live", "-rate", "50", "-d", "5s")
 		wrong, failed := stop()

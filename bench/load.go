@@ -183,8 +183,8 @@ var (
 	p50        = measure{"p50", "ms", func(r *report) float64 { return r.Latency.P50 / 1e3 }}
 	p99        = measure{"p99", "ms", func(r *report) float64 { return r.Latency.P99 / 1e3 }}
 	firstEvent = measure{"first event", "ms", func(r *report) float64 { return r.Extra.First.P50 / 1e3 }}
-	rss        = measure{"memory of one", "KB", func(r *report) float64 { return r.RSS / 1e3 }}
-	growth     = measure{"memory, growth", "MB", func(r *report) float64 { return r.Extra.StallGrowth / 1e6 }}
+	rss        = measure{"memory each", "KB", func(r *report) float64 { return r.RSS / 1e3 }}
+	growth     = measure{"growth of memory", "MB", func(r *report) float64 { return r.Extra.StallGrowth / 1e6 }}
 	share      = measure{"memory of one more", "KB", func(r *report) float64 { return r.share / 1e3 }}
 	neverGot   = measure{"never got by the stalled", "events", func(r *report) float64 { return r.Extra.NeverGot }}
 	idleCPU    = measure{"CPU", "% of a core", func(r *report) float64 { return r.IdleCPU }}

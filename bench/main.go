@@ -154,6 +154,9 @@ func run(ctx context.Context) error {
 			break
 		}
 	}
+	if len(rows) == 0 && errors.Join(failed...) == nil {
+		return fmt.Errorf("no row matches %q", *row)
+	}
 	fmt.Fprintf(os.Stderr, "bench: %s\n\n", machine())
 	if *asJSON {
 		for i := range rows {

@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // What one subscriber more costs is seen only in the difference between many and
 // few of them: the server grows for other reasons too.
 const (
-	fewStalled, manyStalled = 1, 2000
+	fewStalled, manyStalled = 1, 1000
 	fewReaders, manyReaders = 10, 100
 )
 
@@ -16,7 +17,8 @@ const (
 // costs that does not read, beside 100 that do.
 func stalledShare(name string, s server, flags ...string) side {
 	with := func(stalled int, settle string) side {
-		return load(name, s, "slow", append(flags, "-n", fmt.Sprint(100+stalled), "-stall", fmt.Sprint(stalled), "-settle", settle)...)
+		more := []string{"-n", fmt.Sprint(100 + stalled), "-stall", fmt.Sprint(stalled), "-settle", settle}
+		return load(name, s, "slow", slices.Concat(flags, more)...)
 	}
 	return side{name, func(ctx context.Context, b *bench) (*report, error) {
 		few, err := with(fewStalled, "200ms").run(ctx, b)
