@@ -43,7 +43,7 @@ func live(name string, replays bool) side {
 		if err := errors.Join(err, failed); err != nil {
 			return nil, err
 		}
-		r.Lost += wrong
+		r.Failed += wrong
 		return r, nil
 	}}
 }

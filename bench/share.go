@@ -31,7 +31,7 @@ func stalledShare(name string, s server, flags ...string) side {
 			return nil, err
 		}
 		many.share = (many.Extra.StallGrowth - few.Extra.StallGrowth) / (manyStalled - fewStalled)
-		many.Lost += few.wrong()
+		many.Failed += few.wrong()
 		return many, nil
 	}}
 }
@@ -49,7 +49,7 @@ func readerShare(name string) side {
 			return nil, err
 		}
 		many.share = (many.RSS*manyReaders - few.RSS*fewReaders) / (manyReaders - fewReaders)
-		many.Lost += few.wrong()
+		many.Failed += few.wrong()
 		return many, nil
 	}}
 }
