@@ -60,10 +60,12 @@ func appendFrame(b []byte, ev *Event, fm form) []byte {
 	e := sse.Event{Type: ev.Type, Data: ev.Data, Retry: ev.Retry}
 	switch {
 	case fm&formNoID != 0:
-	case fm&formCursor != 0:
-		e.ID = ev.Cursor.String()
+	case fm&formCursor != 0 || ev.ID == "":
+		b = append(b, "id: "...)
+		b, _ = ev.Cursor.AppendText(b)
+		b = append(b, '\n')
 	default:
-		e.ID = ev.WireID()
+		e.ID = ev.ID
 	}
 	if fm&formMeta != 0 {
 		e.Data = AppendEnvelope(make([]byte, 0, len(ev.Data)+len(ev.Topic)+160), ev)

@@ -135,8 +135,7 @@ func (sh *shard) leaveApart(s *stream) {
 	g.apart[c.at] = g.apart[last]
 	g.apart[c.at].fast.at = c.at
 	g.apart[last] = nil
-	g.apart = g.apart[:last]
-	if last == 0 {
+	if g.apart = g.apart[:last]; last == 0 && cap(g.apart) > 64 {
 		g.apart = nil
 	}
 }

@@ -15,7 +15,7 @@ const (
 	minCut     = 16 << 10 // least size of a page that is cut by its content
 	pageEvents = 1024
 
-	maxPageCache = 16 << 20
+	maxPageCache = 8 << 20
 )
 
 // wirePage is a page of the log as the blocks of one form. It does not change.
@@ -96,7 +96,7 @@ type pageKey struct {
 // pageLife is how long a page is shared after it was read. A trim or delete is
 // heeded so much later by streams that are behind; those in memory do not
 // forget at once either.
-const pageLife = 2 * time.Second
+const pageLife = time.Second
 
 // pageCache shares pages among streams that are behind at one place, so that a
 // storm of returning clients reads and encodes history once. Readers that come
@@ -223,4 +223,11 @@ func (c *pageCache) tidy(most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.trim(most)
+}
+
+// size is what the pages that are kept hold, in bytes.
+func (c *pageCache) size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(c.bytes)
 }

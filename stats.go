@@ -23,12 +23,10 @@ type counters struct {
 	rest       span         // of all shards together
 	tailLag    span         // commit to visible, of the newest event seen last; 0 at the head
 	full       atomic.Int64 // sockets that take no bytes now
-	tlsWorkers atomic.Int64 // that are blocked in a write
 	panics     atomic.Int64 // of a shard's or a worker's step
 
 	replayWait  histogram // of a stream for its page
 	replayPages [replaySources]atomic.Int64
-	replayUsed  atomic.Int64 // bytes of Options.ReplayBytes that pages hold
 	ringMisses  atomic.Int64 // live streams that fell out of their ring
 
 	controls   [controlKinds]controlTally
@@ -254,7 +252,6 @@ type Stats struct {
 	Snapshots, Heartbeats int64            // sent
 	Send, Broadcast       ControlStats     // Hub.Send, Hub.Broadcast
 	FastRefused           map[string]int64 // streams that the fast engine did not take: http2, protocol, request, wrapper, encoding, listener, descriptors, off
-	TLSWorkers            int64            // of the fast engine, blocked in a write now
 	Panics                int64            // each ended one stream and no other; must be 0
 	TailErrors            int64            // failed reads of the log's head
 }
@@ -285,13 +282,13 @@ func (h *Hub) Stats() Stats {
 		Rest: c.rest.load(), TailLag: c.tailLag.load(),
 		Replayed:    c.replayed.Load(),
 		ReplayPages: byName(replaySourceNames[:], c.replayPages[:]),
-		ReplayWait:  c.replayWait.snapshot(), ReplayUsed: c.replayUsed.Load(),
+		ReplayWait:  c.replayWait.snapshot(), ReplayUsed: h.pages.size(),
 		RingMisses: c.ringMisses.Load(),
 		Snapshots:  c.snapshots.Load(), Heartbeats: c.heartbeats.Load(),
 		Send: c.controls[controlSend].load(), Broadcast: c.controls[controlBroadcast].load(),
 		FastRefused: byName(fastRefusalNames[:], c.refusals[:]),
-		TLSWorkers:  c.tlsWorkers.Load(), Panics: c.panics.Load(),
-		TailErrors: c.tailErrors.Load(),
+		Panics:      c.panics.Load(),
+		TailErrors:  c.tailErrors.Load(),
 	}
 	s.Sends = s.Fast.Sends + s.Portable.Sends
 	s.Delivered = s.Fast.Events + s.Portable.Events

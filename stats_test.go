@@ -32,7 +32,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 		"rest":         func() { c.rest.add(time.Millisecond) },
 		"tail lag":     func() { c.tailLag.set(time.Millisecond) },
 		"full":         func() { c.full.Add(1) },
-		"replay page":  func() { c.replayPage(replayCache); c.replayUsed.Add(1); c.replayWait.observe(1) },
+		"replay page":  func() { c.replayPage(replayCache); c.replayWait.observe(1) },
 		"control":      func() { c.control(controlBroadcast, controlSkipped) },
 		"fast refused": func() { c.fastRefused(fastHTTP2) },
 		"reject":       func() { c.reject(rejectRate, true) },
@@ -93,7 +93,7 @@ func TestStatsNameWhatWasCounted(t *testing.T) {
 	c.replayPage(replayCache)
 	c.replayPage(replayLog)
 	c.replayPage(replayLog)
-	c.replayUsed.Add(300)
+	h.pages.bytes = 300
 	c.control(controlSend, controlQueued)
 	c.control(controlSend, controlSlow)
 	c.control(controlSend, controlSlow)
@@ -108,7 +108,6 @@ func TestStatsNameWhatWasCounted(t *testing.T) {
 	c.full.Add(2)
 	c.ringMisses.Add(3)
 	c.panics.Add(4)
-	c.tlsWorkers.Add(5)
 
 	s := h.Stats()
 	check := func(name string, got, want map[string]int64) {
@@ -127,12 +126,12 @@ func TestStatsNameWhatWasCounted(t *testing.T) {
 		"rejects": s.Rejects, "replay used": s.ReplayUsed, "replay free": s.ReplayFree,
 		"send queued": s.Send.Queued, "send slow": s.Send.Slow, "broadcast skipped": s.Broadcast.Skipped,
 		"resumes": s.Resumes, "resume gaps": s.ResumeGaps, "rest": int64(s.Rest), "tail lag": int64(s.TailLag),
-		"full": s.FullConnections, "ring misses": s.RingMisses, "panics": s.Panics, "tls workers": s.TLSWorkers,
+		"full": s.FullConnections, "ring misses": s.RingMisses, "panics": s.Panics,
 	}, map[string]int64{
 		"rejects": 20, "replay used": 300, "replay free": 700,
 		"send queued": 1, "send slow": 2, "broadcast skipped": 1,
 		"resumes": 3, "resume gaps": 2, "rest": int64(2 * time.Second), "tail lag": int64(time.Second),
-		"full": 2, "ring misses": 3, "panics": 4, "tls workers": 5,
+		"full": 2, "ring misses": 3, "panics": 4,
 	})
 }
 

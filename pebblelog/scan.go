@@ -149,7 +149,8 @@ func (r *read) takeRecord(rec *record, pos uint64) bool {
 	}
 	n := len(r.events)
 	if n == cap(r.events) {
-		r.events = slices.Grow(r.events, min(r.limit, max(16, 3*n)))
+		rest := r.bytes/max(1, len(rec.data)) + 1 // as many as will come if all are like this one
+		r.events = slices.Grow(r.events, min(r.limit, max(16, min(3*n, rest))))
 	}
 	r.events = r.events[:n+1]
 	r.dec.event(&r.events[n], rec)

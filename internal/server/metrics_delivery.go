@@ -53,8 +53,6 @@ var deliveryMetrics = []hubMetric{
 	}, "kind", "result"),
 	counter("fast_refused_total", "Streams that the portable engine serves, by why the fast one does not.",
 		byLabel(func(f *figures) map[string]int64 { return f.FastRefused }), "why"),
-	gauge("tls_workers", "Workers of the fast engine that are blocked in a write.",
-		plain(func(f *figures) int64 { return f.TLSWorkers })),
 	counter("shard_panics_total", "Panics of a stream in the fast engine, each of which ended that stream alone; must be 0.",
 		plain(func(f *figures) int64 { return f.Panics })),
 }
