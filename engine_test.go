@@ -202,6 +202,7 @@ func TestPipelinedBytesAreNotServed(t *testing.T) {
 	waitFor(t, func() bool { return h.Count() == 0 })
 
 	c, br := dial(t, url, rawRequest)
+	waitFor(t, func() bool { return engineOf(t, h) == "fast" }) // before that the bytes would end it too
 	io.WriteString(c, strings.Repeat("junk", 1000))
 	publish(t, h, tailrace.Event{Topic: "a", Data: []byte("still served")})
 	waitFor(t, func() bool { return h.Stats().Delivered == 1 })

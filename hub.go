@@ -22,10 +22,7 @@ const (
 	DefaultMaxSelectors   = 128
 	DefaultPublishTimeout = 10 * time.Second
 	DefaultDrainWindow    = 30 * time.Second
-
-	DefaultMaxStreamsPerPrincipal = 1_000
-	DefaultMaxStreamsPerAddr      = 500   // many people may share one address
-	DefaultConnectRate            = 2_000 // a TLS handshake is 0.3 ms of a core
+	DefaultConnectRate    = 2_000 // a TLS handshake is 0.3 ms of a core
 )
 
 // OverflowPolicy says what happens to a live subscriber that falls so far
@@ -69,8 +66,8 @@ type Options struct {
 	// The address is that of Request.RemoteAddr, for IPv6 its /64. Behind a
 	// proxy all clients have the proxy's: there, set RemoteAddr in a middleware.
 	// What is no IP address counts as none.
-	MaxStreamsPerPrincipal int // default 1,000; the empty principal has no limit
-	MaxStreamsPerAddr      int // default 500
+	MaxStreamsPerPrincipal int // default none; the empty principal has no limit
+	MaxStreamsPerAddr      int // default none
 	ConnectRate            int // new streams a second; default 2,000
 	ConnectBurst           int // of them at once, after a rest; default five times ConnectRate
 
@@ -103,8 +100,8 @@ func (o *Options) withDefaults() Options {
 	setDefault(&v.MaxSelectors, DefaultMaxSelectors)
 	setDefault(&v.PublishTimeout, DefaultPublishTimeout)
 	setDefault(&v.DrainWindow, DefaultDrainWindow)
-	setDefault(&v.MaxStreamsPerPrincipal, DefaultMaxStreamsPerPrincipal)
-	setDefault(&v.MaxStreamsPerAddr, DefaultMaxStreamsPerAddr)
+	setDefault(&v.MaxStreamsPerPrincipal, -1)
+	setDefault(&v.MaxStreamsPerAddr, -1)
 	setDefault(&v.ConnectRate, DefaultConnectRate)
 	setDefault(&v.ConnectBurst, 5*v.ConnectRate)
 	if v.Logger == nil {

@@ -16,18 +16,18 @@ const (
 )
 
 // admit takes a place for a stream, or says why there is none.
-func (h *Hub) admit(principal, addr string) *problem.Problem {
+func (h *Hub) admit(principal, addr string) (rejectReason, *problem.Problem) {
 	h.streamsMu.Lock()
 	defer h.streamsMu.Unlock()
 	if h.refused {
-		return problem.New("draining", "the server is about to stop; come back soon")
+		return rejectDraining, problem.New("draining", "the server is about to stop; come back soon")
 	}
-	if p := h.places.take(principal, addr); p != nil {
-		return p
+	if why, p := h.places.take(principal, addr); p != nil {
+		return why, p
 	}
 	h.streamsWG.Add(1)
 	h.counters.connects.Add(1)
-	return nil
+	return 0, nil
 }
 
 // giveUp gives back the place of s, which has ended.
@@ -42,18 +42,19 @@ func (h *Hub) giveUp(s *stream) {
 // for good on any status but 200, so one that does not name itself gets an
 // empty stream that tells it when to come back; others get the status. Either
 // way the connection closes: a crowd that is refused must not use up the files.
-func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, sub *Subscription, p *problem.Problem) {
-	h.counters.rejects.Add(1)
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, sub *Subscription, why rejectReason, p *problem.Problem) {
 	header := w.Header()
 	if r.ProtoMajor == 1 {
 		header.Set("Connection", "close")
 	}
 	retry := jitter(minBusy, maxBusy)
 	word := "busy"
-	if p.Name == "draining" {
+	if why == rejectDraining {
 		retry, word = jitter(minFarewell, maxFarewell), "draining"
 	}
-	if sub.Hello || sub.Client != "" || !strings.HasPrefix(r.UserAgent(), "Mozilla/") {
+	soft := !sub.Hello && sub.Client == "" && strings.HasPrefix(r.UserAgent(), "Mozilla/")
+	h.counters.reject(why, soft)
+	if !soft {
 		p.RetryAfter = retry
 		problem.Write(w, p)
 		return

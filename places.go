@@ -28,7 +28,7 @@ func newPlaces(o *Options) places {
 	}
 	files, ok := fileLimit()
 	if most := streamsFor(files); ok && (p.max < 0 || p.max > most) {
-		if p.max > 0 {
+		if p.max > 0 && p.max != DefaultMaxStreams {
 			o.Logger.Warn("tailrace: fewer streams than MaxStreams, for want of open files (ulimit -n)",
 				"streams", most, "wanted", p.max, "files", files)
 		}
@@ -49,17 +49,17 @@ func streamsFor(files uint64) int {
 }
 
 // take takes a place, or says which limit is in the way.
-func (p *places) take(principal, addr string) *problem.Problem {
+func (p *places) take(principal, addr string) (rejectReason, *problem.Problem) {
 	from, counted := network(addr)
 	switch {
 	case reached(p.taken, p.max):
-		return problem.New("at-capacity", "the limit of %d open streams is reached", p.max)
+		return rejectCapacity, problem.New("at-capacity", "the limit of %d open streams is reached", p.max)
 	case principal != "" && reached(p.principals[principal], p.perPrincipal):
-		return problem.New("too-many-connections", "the limit of %d open streams for one principal is reached", p.perPrincipal)
+		return rejectPrincipal, problem.New("too-many-connections", "the limit of %d open streams for one principal is reached", p.perPrincipal)
 	case counted && reached(p.addrs[from], p.perAddr):
-		return problem.New("too-many-connections", "the limit of %d open streams for one address is reached", p.perAddr)
+		return rejectAddress, problem.New("too-many-connections", "the limit of %d open streams for one address is reached", p.perAddr)
 	case !p.connects.pass(): // last: the others cost no token
-		return problem.New("at-capacity", "the limit of %.0f new streams a second is reached", p.connects.rate)
+		return rejectRate, problem.New("at-capacity", "the limit of %.0f new streams a second is reached", p.connects.rate)
 	}
 	p.taken++
 	if principal != "" {
@@ -71,7 +71,7 @@ func (p *places) take(principal, addr string) *problem.Problem {
 	if counted {
 		p.addrs[from]++
 	}
-	return nil
+	return 0, nil
 }
 
 // giveBack gives back a place that was taken with the same arguments.

@@ -114,7 +114,7 @@ func TestClientsThatLeaveAreForgotten(t *testing.T) {
 	if _, err := h.Publish(t.Context(), Event{Topic: "a", Data: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	if p := h.admit("stays", "203.0.113.1"); p != nil {
+	if _, p := h.admit("stays", "203.0.113.1"); p != nil {
 		t.Fatal(p)
 	}
 	var wg sync.WaitGroup
@@ -160,7 +160,7 @@ func TestLimitsHoldUnderARush(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 * each {
 		wg.Go(func() {
-			if h.admit(fmt.Sprint("user ", i%4), fmt.Sprint("192.0.2.", i%4)) == nil {
+			if _, p := h.admit(fmt.Sprint("user ", i%4), fmt.Sprint("192.0.2.", i%4)); p == nil {
 				in[i%4].Add(1)
 			}
 		})

@@ -17,6 +17,7 @@ type portable struct {
 
 	lastWrite atomic.Int64 // tick
 	until     int64        // tick at which it has lived long enough; 0 is none
+	ending    int64        // tick at which the sweep found that it is to end
 	idle      atomic.Bool  // it waits for wakeup; who turns it false sends
 	wakeup    chan struct{}
 	pass      atomic.Pointer[pass]
@@ -89,9 +90,15 @@ func (s *stream) leave() {
 }
 
 // sweep marks a portable stream for a heartbeat if it has had no byte for its
-// interval, and ends it when it has lived long enough.
+// interval, and ends it when it has lived long enough. One that does not take
+// its farewell gets no longer than farewellTime for it.
 func (p *portable) sweep(s *stream, tick int64) {
-	if p.until != 0 && tick >= p.until {
+	switch {
+	case s.closing.Load() != nil && p.ending == 0:
+		p.ending = tick
+	case p.ending != 0 && tick-p.ending > farewellTime:
+		s.abort()
+	case p.until != 0 && tick >= p.until:
 		s.endSoon(ending{"age", "age"})
 	}
 	if tick-p.lastWrite.Load() >= int64(s.every) {

@@ -88,8 +88,8 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, sub *Subscription) {
 
 // serveStream serves one event stream.
 func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscription) {
-	if p := h.admit(sub.Principal, remoteHost(r)); p != nil {
-		h.refuse(w, r, sub, p)
+	if why, p := h.admit(sub.Principal, remoteHost(r)); p != nil {
+		h.refuse(w, r, sub, why, p)
 		return
 	}
 	s := h.newStream(w, r, sub)

@@ -14,7 +14,7 @@ import (
 // over once a pass, with deliver.
 type counters struct {
 	published, publishedBytes, duplicates, publishErrors atomic.Int64
-	connects, rejects                                    atomic.Int64
+	connects                                             atomic.Int64
 	replayed, snapshots, heartbeats, tailErrors          atomic.Int64
 
 	deliveries [engineKinds][stripes]deliveryCell
@@ -271,7 +271,7 @@ func (h *Hub) Stats() Stats {
 	c := &h.counters
 	s := Stats{
 		Connections: h.Count(), FullConnections: c.full.Load(), Behind: h.behind.Load(),
-		Connects: c.connects.Load(), Rejects: c.rejects.Load(),
+		Connects:    c.connects.Load(),
 		Rejected:    byName(rejectReasonNames[:], c.turnedAway[0][:]),
 		SoftRejects: byName(rejectReasonNames[:], c.turnedAway[1][:]),
 		ResumeGaps:  c.resumed[1].Load(),

@@ -186,6 +186,9 @@ func (s *stream) reason(err error) string {
 	case errors.As(err, &end):
 		return string(end)
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		if e := s.closing.Load(); e != nil {
+			return e.kind // it had its time for the farewell
+		}
 		return "stalled"
 	case s.lost() != nil || s.context().Err() != nil:
 		return "client"
@@ -417,6 +420,10 @@ const (
 	minFarewell = 500 * time.Millisecond
 	maxFarewell = 5 * time.Second
 )
+
+// farewellTime is what a connection that takes nothing gets for its farewell, in
+// seconds.
+const farewellTime = 1
 
 func jitter(from, to time.Duration) time.Duration {
 	return (from + rand.N(to-from)).Round(time.Millisecond)

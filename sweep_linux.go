@@ -8,9 +8,6 @@ import (
 // sweepTime is how long a shard sweeps at most; the rest comes a second later.
 const sweepTime = 250 * time.Millisecond
 
-// farewellTime is what a full socket gets for its farewell, in seconds.
-const farewellTime = 1
-
 // earlier draws the interval of a stream's heartbeat up to two seconds short,
 // so that an event to all is not followed by a beat to all.
 func earlier(every uint16) uint16 {

@@ -125,7 +125,11 @@ func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
 	}
 	c := &fastConn{fd: -1, slot: -1, at: -1}
 	sock, ok := socketOf(conn)
-	if ok && rw.Reader.Buffered() == 0 {
+	if rw.Reader.Buffered() > 0 {
+		// More bytes behind the request: they never get an answer here.
+		s.closing.Store(&ending{"client", "pipelined"})
+	}
+	if ok {
 		fd, err := dup(sock.tcp, h.opts.StallTimeout)
 		if err == nil {
 			c.fd, c.tls, c.raw = int32(fd), sock.tls, sock.raw
@@ -134,8 +138,7 @@ func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
 		}
 	}
 	if c.fd < 0 {
-		// More bytes behind the request, which never get an answer here, or no
-		// descriptor left: the client comes back.
+		// No descriptor is left: the client comes back.
 		conn.SetWriteDeadline(time.Now().Add(time.Second))
 		conn.Write(lastChunk)
 		conn.Close()
