@@ -228,18 +228,13 @@ type waiter struct {
 	barrier uint64
 }
 
-// wakeAt wakes s when barrier is visible: now, or by the tail.
+// wakeAt has s look at a control event that goes out at barrier: now, so that
+// no later event goes before it, and by the tail once barrier is visible.
 func (h *Hub) wakeAt(s *stream, barrier uint64) {
 	if h.visible.Load() < barrier {
 		h.waitersMu.Lock()
-		late := h.visible.Load() < barrier
-		if late {
-			h.waiters = append(h.waiters, waiter{s, barrier})
-		}
+		h.waiters = append(h.waiters, waiter{s, barrier})
 		h.waitersMu.Unlock()
-		if late {
-			return
-		}
 	}
 	s.wake()
 }
