@@ -35,13 +35,18 @@ const overflowRing = 16
 // flood publishes events from number from up to to, 4 KiB each, to a topic with
 // ten keys. Another reader gets each before the next is published, so that who
 // falls out of its ring does because it does not read. Those who stalled have
-// fallen out when it returns.
+// fallen behind when it returns.
 func (s *site) flood(t *testing.T, topic string, from, to int, stalled ...*client) {
 	t.Helper()
 	witness := s.mustOpen(t, "topic="+topic)
 	for i := from; i < to; i++ {
-		publish(t, s.Hub, tailrace.Event{Topic: topic, Key: strconv.Itoa(i % 10), Data: []byte(text(i, 4<<10))})
+		cursor := publish(t, s.Hub, tailrace.Event{Topic: topic, Key: strconv.Itoa(i % 10), Data: []byte(text(i, 4<<10))})
 		witness.expect(t, text(i, 4<<10))
+		for _, c := range stalled {
+			if i < from+5 { // it begins by keeping up
+				waitFor(t, func() bool { info, _ := s.Connection(c.id); return info.Cursor.Pos >= cursor.Pos })
+			}
+		}
 	}
 	witness.Close()
 	for _, c := range stalled {
