@@ -219,6 +219,9 @@ func (a *app) logger(c *config.Config) *slog.Logger {
 // logStream writes a line about a stream. Texts of clients are attributes,
 // which slog quotes.
 func logStream(logger *slog.Logger, message string, s tailrace.ConnInfo) {
+	if !logger.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
 	args := []any{"conn", s.ID, "addr", s.Addr, "protocol", s.Protocol,
 		"topics", strings.Join(append(s.Select.Topics[:len(s.Select.Topics):len(s.Select.Topics)], s.Select.Patterns...), " ")}
 	if s.Reason != "" {
