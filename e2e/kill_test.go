@@ -14,7 +14,20 @@ import (
 // once and in order; there is no gap and no duplicate.
 func TestKillNine(t *testing.T) {
 	t.Parallel()
-	killNine(t, random(t), kills())
+	for _, engine := range engines() {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			killNine(t, random(t), kills(), "--engine="+engine)
+		})
+	}
+}
+
+// engines are those of delivery that are tested.
+func engines() []string {
+	if *engine != "auto" {
+		return []string{*engine}
+	}
+	return []string{"auto", "portable"}
 }
 
 // TestKillNineWithRetention: the same while events are removed underneath. Every
@@ -32,13 +45,15 @@ func TestSoak(t *testing.T) {
 	}
 	chance := random(t)
 	for end := time.Now().Add(*soakFlag); time.Now().Before(end) && !t.Failed(); {
-		t.Run("kill", func(t *testing.T) { killNine(t, chance, 30) })
+		for _, engine := range engines() {
+			t.Run("kill/"+engine, func(t *testing.T) { killNine(t, chance, 30, "--engine="+engine) })
+		}
 		t.Run("retention", func(t *testing.T) { killNineWithRetention(t, chance, 30) })
 	}
 }
 
-func killNine(t *testing.T, chance *rand.Rand, kills int) {
-	s := startServer(t)
+func killNine(t *testing.T, chance *rand.Rand, kills int, flags ...string) {
+	s := startServer(t, flags...)
 	l := startLoad(t, s, chance, nil)
 	for range kills {
 		murder(s, l, chance)

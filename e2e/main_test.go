@@ -25,6 +25,7 @@ import (
 var (
 	seedFlag  = flag.Uint64("e2e.seed", 0, "seed of what is random; 0 draws one")
 	killsFlag = flag.Int("e2e.kills", 0, "how often the kill tests kill the server; 0 is 6, or 30 with TAILRACE_LONG=1")
+	engine    = flag.String("e2e.engine", "auto", "engine of the servers: auto or portable")
 	soakFlag  = flag.Duration("e2e.soak", soakDefault(), "how long TestSoak runs (also SOAK in the environment); 0 skips it")
 )
 

@@ -44,7 +44,7 @@ type server struct {
 // newServer returns a server that has not started. More flags may be given.
 func newServer(t testing.TB, flags ...string) *server {
 	s := &server{t: t, path: binary(t), scheme: "http", addr: loopback() + ":0", dir: t.TempDir()}
-	s.args = append([]string{"--log.min_free=64MiB"}, flags...)
+	s.args = append([]string{"--log.min_free=64MiB", "--engine=" + *engine}, flags...)
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() && s.stderr != nil {
