@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -11,37 +13,102 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Check and show the server's configuration", Args: cobra.NoArgs}
-	check := &cobra.Command{
+	cmd := &cobra.Command{Use: "config", Short: "Make, check and show the server's configuration", Args: cobra.NoArgs}
+	cmd.AddCommand(a.configInit(), a.configCheck(), a.configPrint(),
+		a.configDocument("schema", "Print the JSON Schema of the configuration file", config.Schema),
+		a.configDocument("reference", "Print what every key says, as Markdown", config.Reference))
+	return cmd
+}
+
+func (a *app) configInit() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "init [file]",
+		Short: "Write a configuration file to start from",
+		Long: `Prints a file with every key, its help and its default; those to fill in first
+are not commented out. With a file it writes there, and never over one that
+exists; only its owner may read it.`,
+		Example: "  tailrace config init tailrace.yaml",
+		Args:    cobra.MaximumNArgs(1),
+	}
+	dev := cmd.Flags().Bool("dev", false, "for this machine only, without credentials")
+	cmd.RunE = a.run(func(_ context.Context, args []string) error {
+		if len(args) == 0 {
+			_, err := a.out.Write(config.Starter(*dev))
+			return err
+		}
+		f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(config.Starter(*dev))
+		return errors.Join(err, f.Close())
+	})
+	return cmd
+}
+
+func (a *app) configCheck() *cobra.Command {
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say what is wrong with the configuration; exit code 3 if anything is",
 		Args:  cobra.NoArgs,
 	}
-	loadCheck := a.configFlags(check)
-	check.RunE = a.run(func(context.Context, []string) error {
-		_, _, err := loadCheck()
+	load := a.configFlags(cmd)
+	cmd.RunE = a.run(func(context.Context, []string) error {
+		_, _, err := load()
 		return err
 	})
-	print := &cobra.Command{
+	return cmd
+}
+
+func (a *app) configPrint() *cobra.Command {
+	cmd := &cobra.Command{
 		Use:   "print",
-		Short: "Show each key, its value and where that came from",
+		Short: "Show the configuration that is in force, as a file, or where each value came from",
 		Args:  cobra.NoArgs,
 	}
-	loadPrint := a.configFlags(print)
-	print.RunE = a.run(func(context.Context, []string) error {
-		c, _, err := loadPrint()
+	load := a.configFlags(cmd)
+	origin := cmd.Flags().Bool("origin", false, "a line for each key, with where its value came from")
+	cmd.RunE = a.run(func(context.Context, []string) error {
+		c, _, err := load()
 		if err != nil {
 			return err
 		}
-		for _, key := range c.Keys() {
-			if _, err := fmt.Fprintf(a.out, "%-22s %-20s # %s\n", key.Name+":", key.Value, key.Origin); err != nil {
-				return err
-			}
+		if !*origin {
+			_, err = a.out.Write(c.YAML())
+			return err
 		}
-		return nil
+		return a.printOrigins(c.Keys())
 	})
-	cmd.AddCommand(check, print)
 	return cmd
+}
+
+// valueWidth is where the column of origins begins, if the value is not longer.
+const valueWidth = 20
+
+func (a *app) printOrigins(keys []config.Key) error {
+	width := 0
+	for _, key := range keys {
+		width = max(width, len(key.Name)+1)
+	}
+	for _, key := range keys {
+		if _, err := fmt.Fprintf(a.out, "%-*s %-*s # %s\n", width, key.Name+":", valueWidth, key.YAML, key.Origin); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configDocument is a command that prints a document about all keys.
+func (a *app) configDocument(use, short string, document func() []byte) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE: a.run(func(context.Context, []string) error {
+			_, err := a.out.Write(document())
+			return err
+		}),
+	}
 }
 
 // configFlags gives cmd the flags --dev and --config and one for each key, and

@@ -1,11 +1,15 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/tailrace/tailrace"
@@ -15,12 +19,10 @@ import (
 // origins.
 func (l *loader) check(dev bool) {
 	c := l.config
-	if err := checkListen(c.Listen.HTTP, dev); err != nil {
+	if err := c.Listen.check(dev); err != nil {
 		l.problem("listen.http", "%v", err)
 	}
-	if (c.Listen.TLS.CertFile == "") != (c.Listen.TLS.KeyFile == "") {
-		l.problem("listen.tls", "cert_file and key_file belong together; one is missing")
-	}
+	l.checkTLS()
 	if c.Listen.H2C && c.Listen.TLS.CertFile != "" {
 		l.problem("listen.h2c", "is HTTP/2 without TLS, but listen.tls is set, which has HTTP/2 already; remove one")
 	}
@@ -31,6 +33,9 @@ func (l *loader) check(dev bool) {
 	}
 	if c.Log.Engine == "pebble" && c.Log.Dir == "" {
 		l.problem("log.dir", "is empty; name the directory of the log")
+	}
+	if info, err := os.Stat(c.Log.Dir); c.Log.Engine == "pebble" && err == nil && !info.IsDir() {
+		l.problem("log.dir", "%s is no directory; name one that only this server uses", c.Log.Dir)
 	}
 	if c.Log.Engine == "memory" {
 		for _, key := range []string{"log.dir", "log.cursor_life", "log.max_disk", "log.min_free"} {
@@ -47,14 +52,58 @@ func (l *loader) check(dev bool) {
 			l.problem("cors.origins", "%q %v", origin, err)
 		}
 	}
-	for i, p := range c.Policies {
-		if p.MaxEvent > c.Memory.Ring {
-			l.problem(fmt.Sprintf("policies[%d].max_event", i), "%v is more than memory.ring (%v)", p.MaxEvent, c.Memory.Ring)
-		}
+	l.checkPolicies()
+}
+
+// checkTLS looks at the files as the server will.
+func (l *loader) checkTLS() {
+	cert, key := l.config.Listen.TLS.CertFile, l.config.Listen.TLS.KeyFile
+	if (cert == "") != (key == "") {
+		l.problem("listen.tls", "cert_file and key_file belong together; one is missing")
+	}
+	if cert == "" || key == "" {
+		return
+	}
+	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+		l.problem("listen.tls", "%v; cert_file and key_file need a certificate and its key, in PEM", err)
+	}
+	if err := checkSecretFile(key); err != nil {
+		l.problem("listen.tls.key_file", "%v", err)
 	}
 }
 
-func (p *Policy) check() error {
+// checkSecretFile refuses a file that everybody on this machine may read. One
+// that is missing is for its reader to report. Windows has no such bits.
+func checkSecretFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o004 == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s can be read by everybody on this machine; take that away: chmod o= %s", path, path)
+}
+
+// checkPolicies looks for policies that cannot be kept, or never count.
+func (l *loader) checkPolicies() {
+	first := map[string]int{}
+	for i, p := range l.config.Policies {
+		name := fmt.Sprintf("policies[%d]", i)
+		if p.MaxEvent > l.config.Memory.Ring {
+			l.problem(name+".max_event", "%v is more than memory.ring (%v); raise that, or lower this", p.MaxEvent, l.config.Memory.Ring)
+		}
+		before, found := first[p.Pattern]
+		if all, ok := first["**"]; !found && ok && !strings.HasPrefix(p.Pattern, "$") { // names with $ need a pattern with $
+			before, found = all, true
+		}
+		if found {
+			l.problem(name, "never counts, because policies[%d] matches the same topics first; remove one, or put it before", before)
+			continue
+		}
+		first[p.Pattern] = i
+	}
+}
+
+// Check reports a pattern or a value that no policy can have.
+func (p *Policy) Check() error {
 	if p.Pattern == "" {
 		return errors.New("needs a pattern, such as orders/**")
 	}
@@ -65,16 +114,22 @@ func (p *Policy) check() error {
 	return policy.Check()
 }
 
-func checkListen(addr string, dev bool) error {
-	host, port, err := net.SplitHostPort(addr)
+// check refuses an address that is none, and one that would carry credentials
+// in the clear over a network.
+func (c *Listen) check(dev bool) error {
+	host, port, err := net.SplitHostPort(c.HTTP)
 	if err != nil {
-		return fmt.Errorf("%q is not an address; write host:port, such as 127.0.0.1:8080", addr)
+		return fmt.Errorf("%q is not an address; write host:port, such as 127.0.0.1:8080", c.HTTP)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return fmt.Errorf("%q has no port of TCP", addr)
+		return fmt.Errorf("%q has no port of TCP", c.HTTP)
 	}
-	if dev && !isLoopback(host) {
-		return fmt.Errorf("%q is open to other machines, which --dev never is: there is no auth in it; use 127.0.0.1:%s", addr, port)
+	switch open := !isLoopback(host); {
+	case open && dev:
+		return fmt.Errorf("%q is open to other machines, which --dev never is: there is no auth in it; use 127.0.0.1:%s", c.HTTP, port)
+	case open && c.TLS.CertFile == "" && !c.H2C && len(c.TrustedProxies) == 0:
+		return fmt.Errorf("%q is plain HTTP to other machines, so that anybody on the way can read tokens and events; "+
+			"set listen.tls, or name the proxies that end TLS in listen.trusted_proxies, or listen on 127.0.0.1:%s", c.HTTP, port)
 	}
 	return nil
 }
@@ -123,8 +178,35 @@ func checkOrigin(origin string) error {
 		return errors.New("is plain http off this machine, which anybody on the way can fake; use https")
 	}
 	rest, wild := strings.CutPrefix(u.Host, "*.")
-	if strings.Contains(rest, "*") || wild && strings.Count(rest, ".") == 0 {
+	if strings.Contains(rest, "*") || wild && isPublicSuffix(strings.ToLower(rest)) {
 		return errors.New("has a wildcard that is too wide; * stands for the first label, before a domain of your own")
 	}
 	return nil
 }
+
+// isPublicSuffix says whether anybody may have a name under host, so that a
+// wildcard there would trust strangers. The full list (publicsuffix.org) grows
+// each week; this knows the forms that most of it has, and the well-known
+// hosters of other people's pages.
+func isPublicSuffix(host string) bool {
+	host, _, _ = strings.Cut(host, ":")
+	first, rest, more := strings.Cut(strings.TrimSuffix(host, "."), ".")
+	if !more {
+		return true // com, uk, and names of one label
+	}
+	if len(rest) == 2 && slices.Contains(secondLevels, first) {
+		return true
+	}
+	return slices.Contains(hosters, host)
+}
+
+var (
+	// Registries of countries sell names below these: co.uk, com.au, ne.jp.
+	secondLevels = []string{"ac", "asso", "co", "com", "edu", "gob", "gouv", "gov", "gv", "id", "ltd", "me", "mil", "ne", "net", "nom", "or", "org", "plc", "sch"}
+
+	hosters = []string{
+		"appspot.com", "azurewebsites.net", "blogspot.com", "cloudfront.net", "firebaseapp.com", "fly.dev", "github.io", "gitlab.io",
+		"herokuapp.com", "netlify.app", "ngrok.app", "ngrok.io", "onrender.com", "pages.dev", "railway.app", "run.app", "surge.sh", "vercel.app",
+		"web.app", "workers.dev",
+	}
+)

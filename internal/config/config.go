@@ -1,6 +1,7 @@
 // Package config is the server's configuration. One struct, [Config], is the
 // only source of its keys: flags, TAILRACE_ environment variables, the YAML
-// file and the report of where each value came from are all made from it.
+// file and the report of where each value came from are all made from it, and
+// so are the JSON Schema, the page of reference and the file to start from.
 //
 // The key listen.http is the flag --listen.http, the variable
 // TAILRACE_LISTEN_HTTP, and http under listen in the file. A flag wins over
@@ -15,19 +16,21 @@ import (
 )
 
 // Config holds every key. The tags of a field are its key, a line of help,
-// and what values it may have: oneof, or min and max.
+// and what values it may have: oneof, or min and max. A list of structs, such
+// as policies, has an example too, and its members a default where that is not
+// their zero.
 type Config struct {
-	Listen    Listen    `config:"listen"`
-	Log       Log       `config:"log"`
-	CORS      CORS      `config:"cors"`
-	Policies  []Policy  `config:"policies" help:"policies of topics, the first whose pattern matches wins; a YAML list of"`
-	Stream    Stream    `config:"stream"`
+	Listen    Listen    `config:"listen" help:"where the server listens"`
+	Log       Log       `config:"log" help:"where events are kept"`
+	CORS      CORS      `config:"cors" help:"what pages of other origins may do"`
+	Policies  []Policy  `config:"policies" help:"what is kept of topics, and how; the first whose pattern matches wins" example:"{pattern: \"orders/**\", age: 168h, keep_latest: true}"`
+	Stream    Stream    `config:"stream" help:"how subscribers are treated"`
 	Engine    string    `config:"engine" help:"auto lets plain HTTP/1.1 streams on Linux bypass net/http, portable never does" oneof:"auto portable"`
-	Memory    Buffers   `config:"memory"`
-	Drain     Drain     `config:"drain"`
-	Publish   Publish   `config:"publish"`
-	Limits    Limits    `config:"limits"`
-	Telemetry Telemetry `config:"telemetry"`
+	Memory    Buffers   `config:"memory" help:"memory that all topics and streams share"`
+	Drain     Drain     `config:"drain" help:"how the server stops"`
+	Publish   Publish   `config:"publish" help:"how events are taken"`
+	Limits    Limits    `config:"limits" help:"what the server bears"`
+	Telemetry Telemetry `config:"telemetry" help:"what the server tells of itself"`
 
 	origins map[string]Origin
 }
@@ -38,8 +41,8 @@ type Listen struct {
 	H2C  bool   `config:"h2c" help:"HTTP/2 without TLS, for a proxy in front"`
 	TLS  struct {
 		CertFile string `config:"cert_file" help:"PEM file with the certificate chain; makes the listener HTTPS"`
-		KeyFile  string `config:"key_file" help:"PEM file with the certificate's key"`
-	} `config:"tls"`
+		KeyFile  string `config:"key_file" help:"PEM file with the certificate's key; not readable by everybody"`
+	} `config:"tls" help:"HTTPS"`
 	TrustedProxies []string `config:"trusted_proxies" help:"networks of the proxies in front, such as 10.0.0.0/8: what they say of a client's address is believed"`
 }
 
@@ -61,17 +64,17 @@ type CORS struct {
 // Policy says what is kept of the topics that match Pattern, and how. Zero
 // fields are the defaults of [tailrace.Policy]; none is no limit.
 type Policy struct {
-	Pattern    string        `config:"pattern"`
-	Age        time.Duration `config:"age" none:"yes"`
-	Count      int           `config:"count"`
-	Bytes      Size          `config:"bytes" none:"yes"`
-	Durability string        `config:"durability" oneof:"fsync interval memory"`
-	KeepLatest bool          `config:"keep_latest"`
-	IdleDelete time.Duration `config:"idle_delete" none:"yes"`
-	MaxEvent   Size          `config:"max_event"`
-	Closable   bool          `config:"closable"`
-	Overflow   string        `config:"overflow" oneof:"resume conflate gap"`
-	Retired    bool          `config:"retired"`
+	Pattern    string        `config:"pattern" help:"topics it is for: * is one segment, ** the rest"`
+	Age        time.Duration `config:"age" help:"age of the oldest event that is kept" default:"24h" none:"yes"`
+	Count      int           `config:"count" help:"events that are kept; 0 is no limit"`
+	Bytes      Size          `config:"bytes" help:"data that is kept" default:"256MiB" none:"yes"`
+	Durability string        `config:"durability" help:"where an event is when its publish is answered: on disk, on disk 50 ms later, or in memory" oneof:"fsync interval memory" default:"fsync"`
+	KeepLatest bool          `config:"keep_latest" help:"keep the newest event of each key, whatever its age"`
+	IdleDelete time.Duration `config:"idle_delete" help:"forget a topic that had no event for so long and has none left" default:"168h" none:"yes"`
+	MaxEvent   Size          `config:"max_event" help:"data of one event" default:"1MiB"`
+	Closable   bool          `config:"closable" help:"publishers may close the topic"`
+	Overflow   string        `config:"overflow" help:"a subscriber that cannot keep up: resume from the log, conflate to the newest of each key, or skip with a gap event" oneof:"resume conflate gap" default:"resume"`
+	Retired    bool          `config:"retired" help:"the topic is over for good: it answers 410"`
 }
 
 // Stream is how subscribers are treated.
@@ -115,7 +118,7 @@ type Telemetry struct {
 	Log     struct {
 		Level  string `config:"level" help:"least level that is logged" oneof:"debug info warn error"`
 		Format string `config:"format" help:"auto is text on a terminal, else JSON" oneof:"auto text json"`
-	} `config:"log"`
+	} `config:"log" help:"the log lines, on stderr"`
 }
 
 // None is what the word none means where a key has it: no limit.

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -226,7 +229,34 @@ limits: {streams: }
 	}
 }
 
+// certificate returns the files of one that package httptest has for its
+// servers, and of its key.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	lender := httptest.NewTLSServer(nil)
+	defer lender.Close()
+	pair := lender.TLS.Certificates[0]
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	return write("cert.pem", "CERTIFICATE", pair.Certificate[0]), write("key.pem", "PRIVATE KEY", der)
+}
+
 func TestContradictions(t *testing.T) {
+	cert, key := certificate(t)
+	_, openKey := certificate(t)
+	if err := os.Chmod(openKey, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name  string
 		flags map[string]string
@@ -241,6 +271,20 @@ func TestContradictions(t *testing.T) {
 		{"development on one address", map[string]string{"listen.http": "192.0.2.1:8080"}, true, "open to other machines"},
 		{"no port", map[string]string{"listen.http": "127.0.0.1"}, true, "is not an address"},
 		{"a port that is none", map[string]string{"listen.http": "127.0.0.1:http-over"}, true, "has no port"},
+		{"open in plain HTTP", map[string]string{"listen.http": ":8080"}, false, "plain HTTP to other machines"},
+		{"open behind a proxy", map[string]string{"listen.http": ":8080", "listen.trusted_proxies": "10.0.0.0/8"}, false, ""},
+		{"open behind a proxy that speaks HTTP/2", map[string]string{"listen.http": ":8080", "listen.h2c": "true"}, false, ""},
+		{"open with TLS", map[string]string{"listen.http": ":8443", "listen.tls.cert_file": cert, "listen.tls.key_file": key}, false, ""},
+		{"a certificate that is missing", map[string]string{"listen.tls.cert_file": cert + "x", "listen.tls.key_file": key}, false, "no such file"},
+		{"a certificate for a key", map[string]string{"listen.tls.cert_file": cert, "listen.tls.key_file": cert}, false, "need a certificate and its key"},
+		{"a key for everybody", map[string]string{"listen.tls.cert_file": cert, "listen.tls.key_file": openKey}, false, "chmod o= " + openKey},
+		{"a file for a directory", map[string]string{"log.dir": cert}, false, "is no directory"},
+		{"a policy twice", map[string]string{"policies": "[{pattern: a}, {pattern: b}, {pattern: a}]"}, false, "policies[2]: never counts, because policies[0]"},
+		{"a policy behind all", map[string]string{"policies": `[{pattern: "**"}, {pattern: a}]`}, false, "policies[1]: never counts"},
+		{"a policy of the system behind all", map[string]string{"policies": `[{pattern: "**"}, {pattern: "$presence/**"}]`}, false, ""},
+		{"a wildcard over a country", map[string]string{"cors.origins": "https://*.co.uk"}, false, "too wide"},
+		{"a wildcard over a hoster", map[string]string{"cors.origins": "https://*.GitHub.io:8443"}, false, "too wide"},
+		{"a wildcard over a company", map[string]string{"cors.origins": "https://*.example.co.uk"}, false, ""},
 		{"h2c and TLS", map[string]string{"listen.h2c": "true", "listen.tls.cert_file": "c", "listen.tls.key_file": "k"}, false, "HTTP/2 without TLS"},
 		{"a directory for a log in memory", map[string]string{"log.engine": "memory", "log.dir": "x"}, false, "no meaning"},
 		{"no directory", map[string]string{"log.dir": ""}, false, "is empty"},

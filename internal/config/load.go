@@ -61,46 +61,6 @@ func Load(src Sources) (*Config, error) {
 	return l.config, nil
 }
 
-// Key describes one key, for flags and for the report of origins.
-type Key struct {
-	Name   string // such as drain.window
-	Help   string
-	Value  string // as it would be written
-	Origin Origin
-	Kind   string // bool, int, duration, size, text, list or yaml
-	Bool   bool   // true and false are its values
-}
-
-// Keys returns all keys with their values in c, in the order of the struct.
-func (c *Config) Keys() []Key {
-	var keys []Key
-	for _, f := range c.fields() {
-		help := f.tag.Get("help")
-		if oneof := f.tag.Get("oneof"); oneof != "" {
-			help += " (" + strings.ReplaceAll(oneof, " ", ", ") + ")"
-		}
-		if f.tag.Get("none") != "" {
-			help += "; none is no limit"
-		}
-		if f.value.Type() == policiesType {
-			var members []string
-			for _, m := range fields(reflect.ValueOf(&Policy{}).Elem(), "") {
-				members = append(members, m.key)
-			}
-			help += " {" + strings.Join(members, ", ") + "}"
-		}
-		origin, ok := c.origins[f.key]
-		if !ok {
-			origin = Origin{Source: "default"}
-		}
-		keys = append(keys, Key{
-			Name: f.key, Help: help, Value: f.String(), Origin: origin,
-			Kind: f.kind(),
-		})
-	}
-	return keys
-}
-
 func (c *Config) fields() []field { return fields(reflect.ValueOf(c).Elem(), "") }
 
 // loader gathers values and everything that is wrong with them.
@@ -122,7 +82,7 @@ func (l *loader) set(f field, text string, from Origin) {
 	if err := f.set(text); err != nil {
 		place := from.Place
 		if from.Source == "file" {
-			place += ": " + f.key
+			place = strings.TrimPrefix(place+": "+f.key, ": ")
 		}
 		l.problem(place, "%v", err)
 		return
@@ -198,8 +158,8 @@ func (l *loader) section(node *yaml.Node, v reflect.Value, prefix string) {
 		switch {
 		case f.value.Kind() == reflect.Struct:
 			l.section(value, f.value, f.key+".")
-		case f.value.Type() == policiesType:
-			l.config.Policies = l.policies(value, f.key)
+		case isItems(f.value.Type()):
+			f.value.Set(l.items(value, f.key, f.value.Type()))
 			l.config.origins[f.key] = origin
 		case f.value.Kind() == reflect.Slice:
 			if list, ok := l.list(value, f.key); ok {
@@ -213,29 +173,25 @@ func (l *loader) section(node *yaml.Node, v reflect.Value, prefix string) {
 	})
 }
 
-// policies reads a sequence of mappings.
-func (l *loader) policies(node *yaml.Node, key string) []Policy {
+// items reads a sequence of mappings into a list of structs of the type t. An
+// element with a method Check is asked whether it is right by itself.
+func (l *loader) items(node *yaml.Node, key string, t reflect.Type) reflect.Value {
+	list := reflect.Zero(t)
 	if node = resolve(node); node.Kind != yaml.SequenceNode {
 		l.problem(l.place(node), "%s is not a list", key)
-		return nil
+		return list
 	}
-	var list []Policy
-	for i, item := range node.Content {
-		var p Policy
-		v := reflect.ValueOf(&p).Elem()
-		prefix := fmt.Sprintf("%s[%d].", key, i)
-		l.mapping(item, v.Type(), prefix, func(i int, name string, value *yaml.Node) {
-			f := field{key: prefix + name, value: v.Field(i), tag: v.Type().Field(i).Tag}
-			if text, ok := l.scalar(value, f.key); ok {
-				if err := f.set(text); err != nil {
-					l.problem(l.place(value), "%s: %v", f.key, err)
-				}
+	for i, element := range node.Content {
+		v := reflect.New(t.Elem())
+		name := fmt.Sprintf("%s[%d]", key, i)
+		l.config.origins[name] = Origin{"file", l.place(element)}
+		l.section(element, v.Elem(), name+".")
+		if c, ok := v.Interface().(interface{ Check() error }); ok {
+			if err := c.Check(); err != nil {
+				l.problem(l.place(element), "%s: %v", name, err)
 			}
-		})
-		if err := (&p).check(); err != nil {
-			l.problem(l.place(item), "%s: %v", strings.TrimSuffix(prefix, "."), err)
 		}
-		list = append(list, p)
+		list = reflect.Append(list, v.Elem())
 	}
 	return list
 }

@@ -51,8 +51,14 @@ func ParseSize(text string) (Size, error) {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	sizeType     = reflect.TypeFor[Size]()
-	policiesType = reflect.TypeFor[[]Policy]()
 )
+
+// isItems says whether t is a list of structs, such as policies. In a file it
+// is a sequence of mappings; in a flag or a variable it is YAML, which may be
+// JSON, on one line.
+func isItems(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
+}
 
 // field is a key and the place of its value.
 type field struct {
@@ -106,8 +112,8 @@ func (f field) parse(text string) (reflect.Value, error) {
 		x, err = parseDuration(text)
 	case t == sizeType:
 		x, err = ParseSize(text)
-	case t == policiesType:
-		x, err = parsePolicies(text)
+	case isItems(t):
+		return parseItems(text, f.key, t)
 	case t.Kind() == reflect.Slice:
 		x = splitList(text)
 	case t.Kind() == reflect.Bool:
@@ -121,7 +127,7 @@ func (f field) parse(text string) (reflect.Value, error) {
 	default:
 		x = text
 	}
-	return reflect.ValueOf(x), err
+	return reflect.ValueOf(x).Convert(f.value.Type()), err
 }
 
 // inRange checks a number against the tags min and max; without min it is at
@@ -161,7 +167,7 @@ func (f field) kind() string {
 		return "duration"
 	case t == sizeType:
 		return "size"
-	case t == policiesType:
+	case isItems(t):
 		return "yaml"
 	case t.Kind() == reflect.Slice:
 		return "list"
@@ -172,11 +178,11 @@ func (f field) kind() string {
 }
 
 func (f field) String() string {
-	switch x := f.value.Interface().(type) {
-	case []string:
-		return strings.Join(x, ",")
-	case []Policy:
-		return formatPolicies(x)
+	if isItems(f.value.Type()) {
+		return formatItems(f.value)
+	}
+	if f.value.Kind() == reflect.Slice {
+		return strings.Join(texts(f.value), ",")
 	}
 	if f.tag.Get("none") != "" && f.value.Int() == -1 {
 		return "none"
@@ -211,39 +217,73 @@ func splitList(text string) []string {
 	return list
 }
 
-// parsePolicies reads the list from a flag or a variable, where it is YAML
-// (and so may be JSON) on one line.
-func parsePolicies(text string) ([]Policy, error) {
+// parseItems reads a list of structs of the type t from a flag or a variable.
+func parseItems(text, key string, t reflect.Type) (reflect.Value, error) {
+	list := reflect.Zero(t)
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		return nil, errors.New("is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
+		return list, errors.New("is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if len(doc.Content) == 0 {
-		return nil, nil
+		return list, nil
 	}
-	l := &loader{}
-	list := l.policies(doc.Content[0], "policies")
+	l := &loader{config: &Config{origins: map[string]Origin{}}}
+	list = l.items(doc.Content[0], key, t)
 	if len(l.problems) > 0 {
-		return nil, &Error{Problems: l.problems}
+		return list, &Error{Problems: l.problems}
 	}
 	return list, nil
 }
 
-// formatPolicies writes the list as [parsePolicies] reads it.
-func formatPolicies(list []Policy) string {
-	items := make([]string, len(list))
-	for i := range list {
-		var members []string
-		for _, f := range fields(reflect.ValueOf(&list[i]).Elem(), "") {
-			text := f.String()
-			if f.value.Kind() == reflect.String {
-				text = strconv.Quote(text)
-			}
-			if !f.value.IsZero() {
-				members = append(members, f.key+": "+text)
-			}
-		}
-		items[i] = "{" + strings.Join(members, ", ") + "}"
+// formatItems writes the list as [parseItems] reads it.
+func formatItems(list reflect.Value) string {
+	items := make([]string, list.Len())
+	for i := range items {
+		items[i] = formatStruct(list.Index(i))
 	}
 	return "[" + strings.Join(items, ", ") + "]"
+}
+
+// formatStruct writes the members of v that are not zero as YAML on one line.
+func formatStruct(v reflect.Value) string {
+	var members []string
+	for i := range v.NumField() {
+		t := v.Type().Field(i)
+		if !t.IsExported() || v.Field(i).IsZero() {
+			continue
+		}
+		key := t.Tag.Get("config")
+		if v.Field(i).Kind() == reflect.Struct {
+			members = append(members, key+": "+formatStruct(v.Field(i)))
+			continue
+		}
+		members = append(members, key+": "+field{value: v.Field(i), tag: t.Tag}.yaml())
+	}
+	return "{" + strings.Join(members, ", ") + "}"
+}
+
+// yaml writes the value as it stands in a file, on one line.
+func (f field) yaml() string {
+	switch t := f.value.Type(); {
+	case isItems(t):
+		return formatItems(f.value)
+	case t.Kind() == reflect.Slice:
+		list := texts(f.value)
+		for i := range list {
+			list[i] = strconv.Quote(list[i])
+		}
+		return "[" + strings.Join(list, ", ") + "]"
+	case t.Kind() == reflect.String && f.tag.Get("oneof") == "":
+		return strconv.Quote(f.value.String())
+	}
+	return f.String()
+}
+
+// texts returns the elements of a list of texts.
+func texts(list reflect.Value) []string {
+	out := make([]string, list.Len())
+	for i := range out {
+		out[i] = list.Index(i).String()
+	}
+	return out
 }
