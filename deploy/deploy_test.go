@@ -5,6 +5,7 @@ package deploy
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -205,6 +206,8 @@ func TestDashboardAsksForMetricsThatExist(t *testing.T) {
 		}
 	}](t, "grafana/tailrace.json")
 	queries := 0
+	var rules strings.Builder // the queries as promtool reads them
+	rules.WriteString("groups: [{name: board, rules: [\n")
 	seen := map[int]bool{}
 	for i, p := range board.Panels {
 		if seen[p.ID] || p.Title == "" || p.GridPos.X+p.GridPos.W > 24 {
@@ -217,6 +220,7 @@ func TestDashboardAsksForMetricsThatExist(t *testing.T) {
 		for _, q := range p.Targets {
 			queries++
 			checkQuery(t, p.Title, q.Expr, known)
+			fmt.Fprintf(&rules, "{record: 'panel:%d:%d', expr: %q},\n", p.ID, queries, strings.ReplaceAll(q.Expr, "$__rate_interval", "5m"))
 		}
 		for _, o := range board.Panels[:i] {
 			if a, b := p.GridPos, o.GridPos; a.X < b.X+b.W && b.X < a.X+a.W && a.Y < b.Y+b.H && b.Y < a.Y+a.H {
@@ -226,6 +230,18 @@ func TestDashboardAsksForMetricsThatExist(t *testing.T) {
 	}
 	if queries < 30 {
 		t.Errorf("only %d queries are found", queries)
+	}
+	rules.WriteString("]}]\n")
+	if promtool, err := exec.LookPath("promtool"); err == nil {
+		file := filepath.Join(t.TempDir(), "rules.yaml")
+		if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	} else {
+		t.Log("no promtool on this machine: the queries are not parsed")
 	}
 	for _, v := range board.Templating.List {
 		var q struct{ Query string }
