@@ -38,6 +38,7 @@ func delivery() []experiment {
 		m12c = "M12 replay of 50,000 from disk to 10"
 		m12d = "M12 replay of 50,000 from disk to 100"
 		m13  = "M13 50 events/s to 1,000 while 100 replay"
+		m13b = "M13 the same of the floor"
 		m16  = "M16 one event at a time, 10,000 over 1,000 topics"
 	)
 	return []experiment{
@@ -110,9 +111,15 @@ func delivery() []experiment {
 			},
 		},
 		{
-			sides: []side{live("with replays", true), live("without", false)},
+			sides: []side{
+				live("with replays", fast, true),
+				live("without", fast, false),
+				live("floor with replays", floor, true),
+				live("floor without", floor, false),
+			},
 			lines: []line{
 				{m13, p99, "with replays", "without", figure.AtMost(1.5), nil},
+				{m13b, p99, "floor with replays", "floor without", nil, nil},
 			},
 		},
 		{

@@ -8,23 +8,29 @@ import (
 	"sync"
 )
 
-// live is a side: 50 events/s to 1,000 subscribers of our server, which has a
-// history besides. With replays, 100 clients ask for all of that history, over
-// and over, from before the first live event to after the last.
-func live(name string, replays bool) side {
+// live is a side: 50 events/s to 1,000 subscribers of a server that has a history
+// besides. With replays, 100 clients ask for all of that history, over and over,
+// from before the first live event to after the last: as fast as the machine
+// can, on which live events then wait for a processor whatever the server does.
+// What the floor makes of that is the yardstick.
+func live(name string, s server, replays bool) side {
 	return side{name, func(ctx context.Context, b *bench) (*report, error) {
 		dir, err := os.MkdirTemp(b.dir, "log-")
 		if err != nil {
 			return nil, err
 		}
 		defer os.RemoveAll(dir)
-		server, err := b.start(ctx, b.tailrace, func(addr string) []string { return b.args(fast, addr, dir) })
+		program, args, adapter := b.tailrace, func(addr string) []string { return b.args(s, addr, dir) }, "tailrace"
+		if s.baseline != "" {
+			program, args, adapter = b.tool, func(addr string) []string { return []string{"baseline", s.baseline, "-addr", addr} }, "plain"
+		}
+		server, err := b.start(ctx, program, args)
 		if err != nil {
 			return nil, err
 		}
 		defer server.stop()
 		tool := func(ctx context.Context, scenario string, flags ...string) (*report, error) {
-			return b.load(ctx, append([]string{scenario, "-adapter", "tailrace",
+			return b.load(ctx, append([]string{scenario, "-adapter", adapter,
 				"-addr", server.addr, "-pid", fmt.Sprint(server.cmd.Process.Pid)}, flags...)...)
 		}
 		stored, err := tool(ctx, "replay", "-topic", "past", "-history", "10000", "-n", "1")
@@ -38,7 +44,7 @@ func live(name string, replays bool) side {
 					"-stored", "-var", "last_id="+stored.Extra.LastID)
 			})
 		}
-		r, err := tool(ctx, "fanout", "-topic", "live", "-rate", "50", "-d", "5s")
+		r, err := tool(ctx, "fanout", "-topic", "live", "-rate", "50", "-d", "4s")
 		wrong, failed := stop()
 		if err := errors.Join(err, failed); err != nil {
 			return nil, err

@@ -25,8 +25,8 @@ func replayData(i int) []byte {
 }
 
 // measureReplay times one client that asks for a whole history, from a server
-// that has just been started on it, and from a handler that writes the same
-// bytes.
+// that has just been started on it, each round anew since it keeps what it has
+// read, and from a handler that writes the same bytes.
 func measureReplay(ctx context.Context, l *lab) ([]figure.Row, error) {
 	tailrace, err := l.build(ctx, ".", "./cmd/tailrace", "tailrace")
 	if err != nil {
@@ -46,14 +46,19 @@ func measureReplay(ctx context.Context, l *lab) ([]figure.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	if server, err = l.start(ctx, tailrace, args); err != nil {
-		return nil, err
+	ask := func(replay func(url string) error) error {
+		server, err := l.start(ctx, tailrace, args)
+		if err != nil {
+			return err
+		}
+		defer server.stop()
+		return replay("http://" + server.addr + "/v1/topics/history?from=start")
 	}
-	defer server.stop()
-
-	ours := "http://" + server.addr + "/v1/topics/history?from=start"
-	stream, err := firstReplay(ctx, ours)
-	if err != nil {
+	var stream []byte
+	if err := ask(func(url string) (err error) {
+		stream, err = firstReplay(ctx, url)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(l.dir, "history.sse")
@@ -69,8 +74,11 @@ func measureReplay(ctx context.Context, l *lab) ([]figure.Row, error) {
 	lost := int64(0)
 	var rate, baseRate, throughput []float64
 	for range l.rounds {
-		took, err := timedReplay(ctx, ours, stream)
-		if err != nil {
+		var took time.Duration
+		if err := ask(func(url string) (err error) {
+			took, err = timedReplay(ctx, url, stream)
+			return err
+		}); err != nil {
 			return nil, err
 		}
 		lost += wrongIn(stream)

@@ -144,4 +144,3 @@ func summary(r *doctor.Report) string {
 	}
 	return fmt.Sprintf("%s, %d to consider, %d in order, %d not seen", faults, r.Count(doctor.Advice), r.Count(doctor.OK), r.Count(doctor.Unseen))
 }
-

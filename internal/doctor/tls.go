@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -46,7 +47,7 @@ func (x *exam) tlsFault(ctx context.Context, err error) (Finding, bool) {
 	case errors.As(err, &verification):
 		f.What, f.Change = chainFault(verification)
 		return f, true
-	case errors.As(err, &record):
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		f.What, f.Change = "the other side does not speak TLS", "write http:// in the URL, or switch TLS on there"
 		return f, true
 	case errors.As(err, &alert):

@@ -25,12 +25,13 @@ const (
 // silence is what came on a stream without events.
 type silence struct {
 	opened   time.Time
-	last     time.Time // of the last line
-	begun    bool      // the opening was read, which ends with a retry: line
-	beats    int       // heartbeats after it
-	strange  string    // a line that is neither
-	farewell bool      // the server announced the end, with another retry: line
-	err      error     // of the end; nil if the stream was open at the end of the watch
+	last     time.Time     // of the last line
+	longest  time.Duration // without a byte, and with the stream still open after it
+	begun    bool          // the opening was read, which ends with a retry: line
+	beats    int           // heartbeats after it
+	strange  string        // a line that is neither
+	farewell bool          // the server announced the end, with another retry: line
+	err      error         // of the end; nil if the stream was open at the end of the watch
 }
 
 // watch opens a stream that no event comes on, and looks at its heartbeats and
@@ -66,7 +67,7 @@ func (x *exam) watch(ctx context.Context) {
 		every = time.Duration(seconds) * time.Second
 	}
 	s := silence{opened: time.Now(), last: time.Now()}
-	x.listenToSilence(ctx, resp.Body, &s)
+	x.listenToSilence(ctx, resp.Body, &s, every)
 	if outer.Err() != nil {
 		return // the examination is over, and with it the watch
 	}
@@ -74,21 +75,26 @@ func (x *exam) watch(ctx context.Context) {
 	if ctx.Err() != nil {
 		s.err = nil // it was we who ended it
 	}
+	if s.err == nil {
+		s.longest = max(s.longest, ended.Sub(s.last))
+	}
 	x.add(x.judgeIdle(s, ended, every))
 	x.add(x.judgeHeartbeat(s, ended, every))
 }
 
-// listenToSilence reads lines until the watch is over: by its time, or at the
-// first heartbeat when no time was asked for.
-func (x *exam) listenToSilence(ctx context.Context, body io.Reader, s *silence) {
+// listenToSilence reads lines until the watch is over: by its time, or, when
+// none was asked for, at the first heartbeat that follows a whole silence. A
+// server that beats for all its streams at once may send the first one early.
+func (x *exam) listenToSilence(ctx context.Context, body io.Reader, s *silence, every time.Duration) {
 	lines := bufio.NewReader(body)
-	for ctx.Err() == nil && (s.beats == 0 || x.opts.Wait > 0) {
+	for ctx.Err() == nil && (x.opts.Wait > 0 || s.beats == 0 || s.longest < every*3/4) {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			s.err = err
 			return
 		}
-		s.last = time.Now()
+		now := time.Now()
+		s.longest, s.last = max(s.longest, now.Sub(s.last)), now
 		switch line = strings.TrimRight(line, "\r\n"); {
 		case strings.HasPrefix(line, "retry:"):
 			s.farewell = s.begun
@@ -105,7 +111,7 @@ func (x *exam) listenToSilence(ctx context.Context, body io.Reader, s *silence) 
 // judgeIdle tells whether a silent stream stays open.
 func (x *exam) judgeIdle(s silence, ended time.Time, every time.Duration) Finding {
 	silent, age := ended.Sub(s.last), ended.Sub(s.opened)
-	f := Finding{Check: checkIdle, Level: OK, What: fmt.Sprintf("a silent stream stayed open for %v", round(age))}
+	f := Finding{Check: checkIdle, Level: OK, What: fmt.Sprintf("a stream stayed open over %v of silence", round(s.longest))}
 	switch {
 	case s.err == nil && every >= usualIdle:
 		f.Level = Advice
@@ -121,7 +127,7 @@ func (x *exam) judgeIdle(s silence, ended time.Time, every time.Duration) Findin
 	default:
 		f.Level = Fault
 		f.What = fmt.Sprintf("silent streams are cut after %v, before a heartbeat comes", round(silent))
-		if s.beats > 0 {
+		if s.beats > 0 && silent < s.longest/2 {
 			f.What = fmt.Sprintf("streams are cut at the age of %v, whatever comes on them", round(age))
 		}
 		f.How = fmt.Sprintf("the stream ended (%v) after %v without a byte; heartbeats come each %v", s.err, round(silent), every)
