@@ -29,7 +29,7 @@ type ConnInfo struct {
 	SentBytes  int64
 	Behind     time.Duration // how long the log has served it and not memory, in seconds, rounded up; 0 is not
 	LagEvents  int64         // events to come; behind the ring, log positions to come: an upper bound
-	Reason     string        // why it ended; OnDisconnect only: client, drain, age, disconnected, stalled, ended, limit, epoch, error
+	Reason     string        // why it ended; OnDisconnect only: client, drain, max-age, disconnected, expired, revoked, forbidden, stalled, ended, limit, epoch, error
 }
 
 // Info describes s as of now.

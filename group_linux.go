@@ -64,7 +64,7 @@ func (sh *shard) dropGroup(g *group) {
 // keepsStep reports whether s wants nothing but the next events of its ring.
 func (s *stream) keepsStep() bool {
 	c := s.fast
-	return s.live && !s.behind && s.snap == nil && s.types == nil && s.left < 0 &&
+	return s.live && !s.behind && s.snap == nil && s.wants.isAll() && s.left < 0 &&
 		!c.full && c.half == 0 && c.pending == nil && c.err == nil && c.reason == "" &&
 		s.closing.Load() == nil && s.controls.Load() == 0 && !s.beat.Load()
 }

@@ -146,11 +146,13 @@ type Hub struct {
 
 	behind  atomic.Int64  // streams that the log serves now
 	readers chan struct{} // bounds reads of the log on behalf of streams
+	filters chan struct{} // bounds those of them that run filters, to a half
 	tick    atomic.Int64  // coarse clock, unix seconds, kept by the sweeper
 
 	waitersMu sync.Mutex
 	waiters   []waiter
 
+	judges   judges
 	pages    pageCache
 	pageRoom int // bytes that it keeps
 
@@ -179,6 +181,7 @@ func New(opts *Options) (*Hub, error) {
 		streams:  map[string]*stream{},
 		places:   newPlaces(&o),
 		readers:  make(chan struct{}, replayReaders()),
+		filters:  make(chan struct{}, replayReaders()/2),
 		wakeTail: make(chan struct{}, 1),
 
 		ringFrames: maxRingFrames,

@@ -39,7 +39,7 @@ func (h *Hub) ServePage(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 		return
 	}
 	w.Header().Set("Vary", "Accept, Accept-Encoding, Origin, Authorization, Cookie")
-	p := pager{hub: h, sub: sub, types: sub.typeSet(), limit: min(sub.Limit, maxPageLimit)}
+	p := pager{hub: h, sub: sub, wants: choice{sub.typeSet(), sub.Filter}, limit: min(sub.Limit, maxPageLimit)}
 	if p.limit <= 0 {
 		p.limit = defaultLimit
 	}
@@ -61,7 +61,7 @@ func (h *Hub) ServePage(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 type pager struct {
 	hub   *Hub
 	sub   *Subscription
-	types map[string]bool
+	wants choice
 	limit int
 
 	events  []Event
@@ -101,7 +101,7 @@ func (p *pager) idle() bool {
 func (p *pager) scan(ctx context.Context, q Query) error {
 	for {
 		q.Limit, q.MaxBytes = p.limit-len(p.events), maxPageBytes-p.size
-		if p.types != nil {
+		if !p.wants.isAll() {
 			q.Limit = min(DefaultReadLimit, maxPageScan-p.scanned)
 		}
 		page, err := p.hub.log.Read(ctx, q)
@@ -134,7 +134,7 @@ func (p *pager) scan(ctx context.Context, q Query) error {
 func (p *pager) take(page *Page) bool {
 	for i := range page.Events {
 		ev := &page.Events[i]
-		if ev.Type == TypeEnd || p.types != nil && !p.types[typeName(ev.Type)] {
+		if ev.Type == TypeEnd || !p.wants.wants(ev) {
 			p.next = ev.Cursor
 			continue
 		}
@@ -180,7 +180,7 @@ func (p *pager) readState(ctx context.Context) error {
 		}
 		for i := range page.Events {
 			ev := &page.Events[i]
-			if p.types != nil && !p.types[typeName(ev.Type)] {
+			if !p.wants.wants(ev) {
 				continue
 			}
 			p.events = append(p.events, *ev)
@@ -248,7 +248,7 @@ func (p *pager) write(w http.ResponseWriter, r *http.Request) {
 	zip := acceptsGzip(r.Header["Accept-Encoding"])
 	// Between its start and its end a page that is not the last one can only
 	// change by retention, so it may be kept for a while.
-	if p.more && p.sub.LastID != "" && p.sub.Wait == 0 && p.gap == nil && !p.state {
+	if p.more && p.sub.LastID != "" && p.sub.Wait == 0 && p.gap == nil && !p.state && p.sub.Filter == nil {
 		header.Set("Cache-Control", "private, "+pageCacheable)
 		if p.public() {
 			header.Set("Cache-Control", "public, "+pageCacheable+", stale-while-revalidate=300")

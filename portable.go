@@ -15,6 +15,10 @@ type portable struct {
 	out  *sse.Stream // set once the head is out
 	gone atomic.Bool // the client has left
 
+	// A write has no deadline of its own, which would cost a tenth of it, over
+	// HTTP/2 half: the sweep looks for one that takes too long.
+	writing   atomic.Int64 // tick at which a write began that is in progress; 0 is none
+	stalled   atomic.Bool  // it took too long
 	lastWrite atomic.Int64 // tick
 	until     int64        // tick at which it has lived long enough; 0 is none
 	ending    int64        // tick at which the sweep found that it is to end
@@ -98,8 +102,11 @@ func (p *portable) sweep(s *stream, tick int64) {
 		p.ending = tick
 	case p.ending != 0 && tick-p.ending > farewellTime:
 		s.abort()
+	case p.isStalled(s.hub, tick):
+		p.stalled.Store(true)
+		s.abort()
 	case p.until != 0 && tick >= p.until:
-		s.endSoon(ending{"age", "age"})
+		s.endSoon(ending{"max-age", "max-age"})
 	}
 	if tick-p.lastWrite.Load() >= int64(s.every) {
 		s.beat.Store(true)
@@ -107,12 +114,25 @@ func (p *portable) sweep(s *stream, tick int64) {
 	}
 }
 
+// isStalled reports whether the write in progress takes too long.
+func (p *portable) isStalled(h *Hub, tick int64) bool {
+	began := p.writing.Load()
+	return began != 0 && tick-began > h.stallTicks()
+}
+
+// stallTicks is how long a socket may take nothing, in seconds.
+func (h *Hub) stallTicks() int64 { return max(1, int64(h.opts.StallTimeout/time.Second)) }
+
 // writeOut hands b to the connection as one write and one flush.
 func (s *stream) writeOut(p *portable, b []byte, events int) error {
-	if _, err := p.out.Write(b); err != nil {
+	tick := s.hub.tick.Load()
+	p.writing.Store(tick)
+	_, err := p.out.Write(b)
+	p.writing.Store(0)
+	if err != nil {
 		return err
 	}
-	p.lastWrite.Store(s.hub.tick.Load())
+	p.lastWrite.Store(tick)
 	s.wrote(enginePortable, len(b), events)
 	return nil
 }

@@ -34,6 +34,10 @@ func (s *stream) catchUp() error {
 		return s.readFailed(err)
 	}
 	defer p.release()
+	if f := s.wants.filter; f != nil && f.Err() != nil {
+		s.farewell("forbidden")
+		return errEnd("forbidden")
+	}
 	half := s.half()
 	if half != 0 && (p.reset != nil || len(p.marks) == 0 || p.marks[0].pos != half) {
 		s.fast.err = errTorn
@@ -91,10 +95,11 @@ func (s *stream) nextPage() (*wirePage, error) {
 	if s.first != nil {
 		read := s.first
 		s.first = nil
-		return newPage(read, s.form, s.fast != nil, s.types), nil
+		return newPage(read, s.form, s.fast != nil, &s.wants), nil
 	}
-	if s.fast != nil && s.types == nil {
-		return h.pages.get(h, pageKey{s.feed, s.form, s.cur, s.told})
+	if s.wants.types == nil && (s.fast != nil || s.wants.filter != nil) {
+		key := pageKey{s.feed, s.form, s.fast != nil, s.wants.filter, s.cur, s.told}
+		return h.pages.get(h, key, h.visible.Load())
 	}
 	most := maxOwnPage
 	if s.fast == nil {
@@ -106,7 +111,7 @@ func (s *stream) nextPage() (*wirePage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPage(&read, s.form, s.fast != nil, s.types), nil
+	return newPage(&read, s.form, s.fast != nil, &s.wants), nil
 }
 
 // blocks writes events of the log.
@@ -165,7 +170,7 @@ func (s *stream) snapshotPage() error {
 	if err != nil {
 		return s.readFailed(err)
 	}
-	p := newPage(&read, s.form|formNoID, false, nil)
+	p := newPage(&read, s.form|formNoID, false, &s.wants)
 	if n := len(p.marks); n > 0 {
 		snap.sent += n
 		err = s.plainBlocks(p.wire, n)

@@ -37,23 +37,23 @@ var pageBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// newPage encodes what was read, of types if that is not nil. It keeps nothing
-// of read's events.
-func newPage(read *Page, fm form, chunked bool, types map[string]bool) *wirePage {
+// newPage encodes what is wanted of what was read. It keeps nothing of read's
+// events.
+func newPage(read *Page, fm form, chunked bool, wants *choice) *wirePage {
 	p := &wirePage{next: read.Next, told: read.Told, more: read.More, ended: read.Ended, reset: read.Reset}
 	p.pooled = pageBuffers.Get().(*[]byte)
 	p.wire = (*p.pooled)[:0]
-	p.encode(read.Events, fm, chunked, types)
+	p.encode(read.Events, fm, chunked, wants)
 	return p
 }
 
-func (p *wirePage) encode(events []Event, fm form, chunked bool, types map[string]bool) {
+func (p *wirePage) encode(events []Event, fm form, chunked bool, wants *choice) {
 	if len(events) > 0 {
 		p.marks = make([]blockEnd, 0, len(events))
 	}
 	for i := range events {
 		ev := &events[i]
-		if ev.Close && ev.Type == TypeEnd || types != nil && !types[typeName(ev.Type)] {
+		if !wants.wants(ev) {
 			continue
 		}
 		if !chunked {
@@ -87,10 +87,12 @@ func (h *Hub) pageBytes() int {
 
 // pageKey says what a shared page is of.
 type pageKey struct {
-	feed  *feed
-	form  form
-	after Cursor
-	told  uint64
+	feed    *feed
+	form    form
+	chunked bool
+	filter  Filter
+	after   Cursor
+	told    uint64
 }
 
 // pageLife is how long a page is shared after it was read. A trim or delete is
@@ -117,14 +119,21 @@ type pageEntry struct {
 }
 
 // get returns the page of key: one that is kept, one that somebody is reading
-// now, or a new one.
-func (c *pageCache) get(h *Hub, key pageKey) (*wirePage, error) {
+// now, or a new one. A page of the end of the log is right if it goes up to the
+// position upTo at least.
+func (c *pageCache) get(h *Hub, key pageKey, upTo uint64) (*wirePage, error) {
 	c.mu.Lock()
 	if e := c.pages[key]; e != nil {
 		c.mu.Unlock()
 		<-e.done
-		h.counters.replayPage(replayCache)
-		return e.page.share(), e.err
+		if e.err != nil || e.page.more || e.page.next.Pos >= upTo {
+			h.counters.replayPage(replayCache)
+			return e.page.share(), e.err
+		}
+		c.mu.Lock()
+		if c.pages[key] == e {
+			delete(c.pages, key) // the log has gone on
+		}
 	}
 	e := &pageEntry{key: key, err: errUnread, done: make(chan struct{})}
 	if c.pages == nil {
@@ -139,19 +148,20 @@ func (c *pageCache) get(h *Hub, key pageKey) (*wirePage, error) {
 	return e.page.share(), e.err
 }
 
-// finish lets go who waits for e and keeps its page, unless it is of the end of
-// the log, which moves on.
+// finish lets go who waits for e and keeps its page.
 func (c *pageCache) finish(h *Hub, e *pageEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(e.done)
-	if e.err != nil || !e.page.more {
-		delete(c.pages, e.key)
+	if e.err != nil {
+		if c.pages[e.key] == e {
+			delete(c.pages, e.key)
+		}
 		return
 	}
 	e.made = time.Now()
 	c.order = append(c.order, e)
-	c.bytes += len(e.page.wire)
+	c.bytes += e.page.size()
 	c.trim(h.pageRoom)
 }
 
@@ -170,6 +180,10 @@ func (p *wirePage) share() *wirePage {
 // readPage reads a page to be shared. If several streams are behind it is cut
 // by its content.
 func (h *Hub) readPage(key pageKey) (*wirePage, error) {
+	if key.filter != nil {
+		h.filters <- struct{}{}
+		defer func() { <-h.filters }()
+	}
 	read, err := h.readLog(h.ctx, Query{
 		Select: key.feed.sel, After: key.after, Told: key.told, Limit: pageEvents, MaxBytes: maxPage,
 	})
@@ -184,7 +198,7 @@ func (h *Hub) readPage(key pageKey) (*wirePage, error) {
 		size += len(read.Events[i].Data) + len(read.Events[i].Type) + len(read.Events[i].ID) + 64
 	}
 	p := &wirePage{next: read.Next, told: read.Told, more: read.More, ended: read.Ended, reset: read.Reset, wire: make([]byte, 0, size)}
-	p.encode(read.Events, key.form, true, nil)
+	p.encode(read.Events, key.form, key.chunked, &choice{filter: key.filter})
 	return p, nil
 }
 
@@ -208,8 +222,10 @@ func (c *pageCache) trim(most int) {
 	old := time.Now().Add(-pageLife)
 	for len(c.order) > 0 && (c.bytes > most || c.order[0].made.Before(old)) {
 		e := c.order[0]
-		delete(c.pages, e.key)
-		c.bytes -= len(e.page.wire)
+		if c.pages[e.key] == e {
+			delete(c.pages, e.key)
+		}
+		c.bytes -= e.page.size()
 		c.order[0] = nil
 		c.order = c.order[1:]
 	}
@@ -224,6 +240,9 @@ func (c *pageCache) tidy(most int) {
 	defer c.mu.Unlock()
 	c.trim(most)
 }
+
+// size is what p holds, in bytes.
+func (p *wirePage) size() int { return len(p.wire) + 16*len(p.marks) + 256 }
 
 // size is what the pages that are kept hold, in bytes.
 func (c *pageCache) size() int64 {

@@ -117,14 +117,16 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 		h.opts.OnConnect(s.Info())
 	}
 	port := s.port.Load()
+	port.writing.Store(h.tick.Load())
 	out, err := sse.Accept(w, r, &sse.AcceptOptions{
-		WriteTimeout: h.opts.StallTimeout,
+		WriteTimeout: -1, // the hub's sweeper knows
 		Heartbeat:    -1, // the hub's sweeper beats
 		Retry:        jitter(minRetry, maxRetry),
 	})
 	if err != nil {
 		return
 	}
+	port.writing.Store(0)
 	port.out = out
 	defer out.Close()
 	if h.takeOver(s, w, r) {
@@ -148,7 +150,7 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 	s := &stream{
 		hub:   h,
 		id:    rand128(),
-		types: sub.typeSet(),
+		wants: choice{types: sub.typeSet()},
 		skip:  h.overflow(sub.Select),
 		left:  -1,
 		every: uint16(min(max(sub.Heartbeat/time.Second, 1), math.MaxUint16)),
@@ -164,6 +166,9 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 	}
 	if sub.Limit > 0 {
 		s.left = sub.Limit
+	}
+	if sub.Filter != nil {
+		s.wants.filter = h.judges.of(sub.Filter)
 	}
 	if sub.CursorIDs {
 		s.form |= formCursor
@@ -221,6 +226,9 @@ func (h *Hub) forget(s *stream, reason string) {
 	s.mu.Unlock()
 	h.leave(s.feed, s)
 	s.setBehind(false)
+	if j, ok := s.wants.filter.(*judge); ok {
+		h.judges.leave(j)
+	}
 	port := s.port.Load()
 	if port != nil {
 		port.passed()

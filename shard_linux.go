@@ -372,6 +372,9 @@ func (sh *shard) turn(s *stream) {
 				continue
 			}
 		}
+		if s.wants.filter != nil && s.cur.Pos < sh.limit {
+			s.setBehind(true) // filters never run here
+		}
 		if s.behind || s.snap != nil {
 			c.working, c.room = true, false
 			sh.hub.shards.behind.put(s)

@@ -124,7 +124,10 @@ func TestEveryCutOfJoinedEvents(t *testing.T) {
 	b := newBareShard(t, 2)
 	buf := make([]byte, 1<<20)
 	slow := b.streams[0]
-	size := func() int { n, _ := syscall.GetsockoptInt(int(slow.fast.fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF); return n }
+	size := func() int {
+		n, _ := syscall.GetsockoptInt(int(slow.fast.fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+		return n
+	}
 	syscall.SetsockoptInt(int(slow.fast.fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1)
 	t.Logf("send buffer %d", size())
 	var got, want []byte

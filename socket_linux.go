@@ -32,12 +32,12 @@ type fastConn struct {
 
 	// The shard's own.
 	group   *group
-	at      int32     // in group.members if inStep, else in group.apart; -1: in neither
-	inStep  bool      // guarded by shard.state for reading elsewhere
-	working bool      // a worker has the stream
-	gone    bool      // the client has left while a worker had it
-	room    bool      // the socket has had room since
-	base    totals    // of the group when it came in step
+	at      int32  // in group.members if inStep, else in group.apart; -1: in neither
+	inStep  bool   // guarded by shard.state for reading elsewhere
+	working bool   // a worker has the stream
+	gone    bool   // the client has left while a worker had it
+	room    bool   // the socket has had room since
+	base    totals // of the group when it came in step
 
 	queued bool        // in the shard's inbox; guarded by shard.mu
 	failed error       // of the worker's step; guarded by shard.mu
@@ -228,7 +228,7 @@ func (s *stream) took(n int, marks []blockEnd) (events int) {
 // fastRing writes what the ring has up to limit. It runs on the shard.
 func (s *stream) fastRing(limit uint64) (end uint64, events int, err error) {
 	sh, c := s.shard.Load(), s.fast
-	frames, end, ok := s.feed.after(sh.frames[:0], s.cur.Pos, limit, maxWrite, s.types)
+	frames, end, ok := s.feed.after(sh.frames[:0], s.cur.Pos, limit, maxWrite, s.wants.types)
 	sh.frames = frames
 	switch {
 	case !ok:

@@ -26,7 +26,7 @@ type stream struct {
 	feed  *feed
 	id    string
 	from  *peer
-	types map[string]bool // that are wanted; nil is all
+	wants choice
 	skip  OverflowPolicy
 	form  form
 
@@ -185,15 +185,20 @@ func (s *stream) reason(err error) string {
 	switch {
 	case errors.As(err, &end):
 		return string(end)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		if e := s.closing.Load(); e != nil {
-			return e.kind // it had its time for the farewell
-		}
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.closing.Load() != nil:
+		return s.closing.Load().kind // it had its time for the farewell
+	case s.hasStalled():
 		return "stalled"
 	case s.lost() != nil || s.context().Err() != nil:
 		return "client"
 	}
 	return "error"
+}
+
+// hasStalled reports whether a write of a portable stream took too long.
+func (s *stream) hasStalled() bool {
+	p := s.port.Load()
+	return p != nil && p.stalled.Load()
 }
 
 // limit is the position up to which s may look for news.
@@ -237,6 +242,9 @@ func (s *stream) step() (more bool, err error) {
 		limit = min(limit, b)
 	}
 	if limit > s.cur.Pos {
+		if s.wants.filter != nil {
+			return true, s.catchUp() // where streams share what a filter has said
+		}
 		return s.fromRing(limit)
 	}
 	if n := s.feed.ended.Load(); n != s.ended {
@@ -290,7 +298,7 @@ var (
 )
 
 func (s *stream) portableRing(limit uint64) (end uint64, events int, err error) {
-	b, ok := s.feed.next(s.cur.Pos, limit, s.form, s.types)
+	b, ok := s.feed.next(s.cur.Pos, limit, s.form, s.wants.types)
 	switch {
 	case !ok:
 		return 0, 0, errFallen

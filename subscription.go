@@ -22,6 +22,7 @@ type Subscription struct {
 	From      From          // where to start without LastID
 	Snapshot  bool          // the newest event of each key first
 	OnGapNew  bool          // after a gap go on with new events, not with the oldest kept
+	Filter    Filter        // only events that it matches; nil is all
 	Types     []string      // only events of these types ("message" for those without); nil is all
 	Meta      bool          // data is the envelope
 	CursorIDs bool          // ids on the wire are cursors, also where an event has its own

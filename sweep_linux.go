@@ -18,7 +18,7 @@ func earlier(every uint16) uint16 {
 // have lived long enough.
 func (sh *shard) sweep() {
 	began := time.Now()
-	stall := max(1, uint32(sh.hub.opts.StallTimeout/time.Second))
+	stall := uint32(sh.hub.stallTicks())
 	for n := range sh.slots {
 		if sh.swept >= len(sh.slots) {
 			sh.swept = 0
@@ -34,7 +34,7 @@ func (sh *shard) sweep() {
 			sh.sweepFull(sl, stall)
 		case sl.until != 0 && sh.tick >= sl.until:
 			sl.until = 0
-			sl.s.endSoon(ending{"age", "age"})
+			sl.s.endSoon(ending{"max-age", "max-age"})
 		case sh.tick-sl.quiet >= uint32(sl.every):
 			sh.beat(sl)
 		}
