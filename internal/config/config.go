@@ -18,7 +18,8 @@ import (
 // Config holds every key. The tags of a field are its key, a line of help,
 // and what values it may have: oneof, or min and max. A list of structs, such
 // as policies, has an example too, and its members a default where that is not
-// their zero.
+// their zero. A secret has the tag secret, is never shown, and has a sibling
+// whose key ends in _file, for where it stands in a file of its own.
 type Config struct {
 	Listen    Listen    `config:"listen" help:"where the server listens"`
 	Log       Log       `config:"log" help:"where events are kept"`
@@ -74,6 +75,7 @@ type Policy struct {
 	MaxEvent   Size          `config:"max_event" help:"data of one event" default:"1MiB"`
 	Closable   bool          `config:"closable" help:"publishers may close the topic"`
 	Overflow   string        `config:"overflow" help:"a subscriber that cannot keep up: resume from the log, conflate to the newest of each key, or skip with a gap event" oneof:"resume conflate gap" default:"resume"`
+	Public     bool          `config:"public" help:"everybody may subscribe, without credentials"`
 	Retired    bool          `config:"retired" help:"the topic is over for good: it answers 410"`
 }
 
@@ -177,6 +179,7 @@ func (p *Policy) rule() tailrace.TopicRule {
 		Pattern:  p.Pattern,
 		Policy:   p.policy(),
 		Overflow: tailrace.OverflowPolicy(p.Overflow),
+		Public:   p.Public,
 		Retired:  p.Retired,
 	}
 }

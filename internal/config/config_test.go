@@ -107,6 +107,7 @@ policies:
     overflow: conflate
     max_event: 64KiB
     closable: true
+    public: true
   - {pattern: "**", age: none}
 `)
 	c, err := Load(Sources{File: file})
@@ -121,6 +122,7 @@ policies:
 		Pattern:  "orders/**",
 		Policy:   tailrace.Policy{Durability: tailrace.Interval, MaxCount: 100, MaxEvent: 64 << 10, Closable: true},
 		Overflow: tailrace.Conflate,
+		Public:   true,
 	}
 	if rules[0] != want {
 		t.Errorf("got %+v, want %+v", rules[0], want)

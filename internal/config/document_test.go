@@ -55,6 +55,35 @@ func TestEverythingIsExplained(t *testing.T) {
 	walk(reflect.ValueOf(Default(false)).Elem(), "")
 }
 
+// TestSecretsAreNotShown uses a struct of its own, with a secret at each depth.
+func TestSecretsAreNotShown(t *testing.T) {
+	type inner struct {
+		Name   string `config:"name"`
+		Secret string `config:"secret" secret:"yes"`
+	}
+	v := struct {
+		Key    string  `config:"key" secret:"yes"`
+		Unset  string  `config:"unset" secret:"yes"`
+		Shown  string  `config:"shown"`
+		List   []inner `config:"list"`
+		Nested inner   `config:"nested"`
+	}{Key: "s3cr3t", Shown: "shown", List: []inner{{Name: "a", Secret: "s3cr3t"}}, Nested: inner{Secret: "s3cr3t"}}
+	w := fileWriter{bare: true}
+	w.members(reflect.ValueOf(v), "", "")
+	text := w.b.String()
+	for _, f := range fields(reflect.ValueOf(v), "") {
+		text += f.key + "=" + f.String() + "\n"
+	}
+	if strings.Contains(text, "s3cr3t") {
+		t.Errorf("a secret is shown:\n%s", text)
+	}
+	for _, want := range []string{`key: "(hidden)"`, `unset: ""`, `shown: "shown"`, `{name: "a", secret: "(hidden)"}`, "nested.secret=(hidden)", "key=(hidden)"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("not shown: %s in\n%s", want, text)
+		}
+	}
+}
+
 // TestDefaultsOfPolicies: what the documents say of a policy's members is what
 // the log does without them.
 func TestDefaultsOfPolicies(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 type Key struct {
 	Name   string // such as drain.window
 	Help   string // what it is for, and which values it may have
-	Value  string // as a flag would give it
+	Value  string // as a flag would give it; of a secret only that it is set
 	YAML   string // the same as it stands in a file
 	Origin Origin
 	Kind   string // bool, int, duration, size, text, list or yaml

@@ -177,7 +177,14 @@ func (f field) kind() string {
 	return f.value.Kind().String()
 }
 
+// hidden stands for a secret wherever values are shown.
+const hidden = "(hidden)"
+
+// String is the value as a flag would give it, but for a secret.
 func (f field) String() string {
+	if f.tag.Get("secret") != "" && !f.value.IsZero() {
+		return hidden
+	}
 	if isItems(f.value.Type()) {
 		return formatItems(f.value)
 	}
@@ -274,7 +281,7 @@ func (f field) yaml() string {
 		}
 		return "[" + strings.Join(list, ", ") + "]"
 	case t.Kind() == reflect.String && f.tag.Get("oneof") == "":
-		return strconv.Quote(f.value.String())
+		return strconv.Quote(f.String())
 	}
 	return f.String()
 }
