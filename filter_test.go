@@ -141,3 +141,31 @@ func TestFilteredPages(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What a subscription holds is given back once, however it ends.
+func TestSubscriptionEndsOnce(t *testing.T) { bothEngines(t, testSubscriptionEndsOnce) }
+
+func testSubscriptionEndsOnce(t *testing.T) {
+	h := newHub(t, &tailrace.Options{MaxStreams: 1})
+	var ended atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sub, err := tailrace.ParseSubscription(r, 128)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sub.OnEnd = func() { ended.Add(1) }
+		h.Serve(w, r, sub)
+	}))
+	t.Cleanup(srv.Close)
+	stream := subscribe(t, srv.URL+"?topic=a")
+	waitFor(t, func() bool { return h.Count() == 1 })
+	for want, query := range []string{"?topic=a", "?topic=a&format=json", "?topic=a&filter=true"} {
+		subscribe(t, srv.URL+query) // refused, a page, not served here
+		if waitFor(t, func() bool { return ended.Load() == int64(want+1) }); h.Count() != 1 {
+			t.Fatal("the first stream has ended")
+		}
+	}
+	stream.stop()
+	waitFor(t, func() bool { return h.Count() == 0 && ended.Load() == 4 })
+}

@@ -68,8 +68,18 @@ func (h *Hub) Middleware(path string) func(next http.Handler) http.Handler {
 // has ended. It always writes the response, errors included. sub belongs to the
 // hub from here on.
 func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, sub *Subscription) {
+	streamed := false
+	defer func() {
+		if !streamed {
+			sub.ended()
+		}
+	}()
 	header := w.Header()
 	header.Add("Vary", "Accept, Origin")
+	if sub.FilterText != "" && sub.Filter == nil {
+		problem.Write(w, problem.New("not-supported", "this server has no filters"))
+		return
+	}
 	for _, t := range sub.Select.Topics {
 		if h.Rule(t).Retired {
 			problem.Write(w, problem.New("topic-retired", "topic %q was deleted for good", t))
@@ -82,15 +92,16 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, sub *Subscription) {
 	case sub.JSON, r.Method == http.MethodHead:
 		h.ServePage(w, r, sub)
 	default:
-		h.serveStream(w, r, sub)
+		streamed = h.serveStream(w, r, sub)
 	}
 }
 
-// serveStream serves one event stream.
-func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscription) {
+// serveStream serves one event stream. It reports whether there was one, which
+// forget ends.
+func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscription) bool {
 	if why, p := h.admit(sub.Principal, remoteHost(r)); p != nil {
 		h.refuse(w, r, sub, why, p)
-		return
+		return false
 	}
 	s := h.newStream(w, r, sub)
 	reason := "error"
@@ -103,12 +114,12 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	page, err := h.firstPage(r.Context(), sub)
 	if err != nil {
 		writeProblem(w, h.readProblem(err))
-		return
+		return true
 	}
 	if page.Ended && page.Reset == nil && len(page.Events) == 0 {
 		w.WriteHeader(http.StatusNoContent) // stops a native EventSource
 		reason = "ended"
-		return
+		return true
 	}
 	header := w.Header()
 	header.Set("Tailrace-Connection", s.id)
@@ -124,21 +135,22 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 		Retry:        jitter(minRetry, maxRetry),
 	})
 	if err != nil {
-		return
+		return true
 	}
 	port.writing.Store(0)
 	port.out = out
 	defer out.Close()
 	if h.takeOver(s, w, r) {
 		s.shard.Load().add(s, s.begin(sub, &page))
-		return
+		return true
 	}
 	defer context.AfterFunc(out.Context(), s.leave)()
 	if err := s.begin(sub, &page); err != nil {
 		reason = s.reason(err)
-		return
+		return true
 	}
 	reason = s.run()
+	return true
 }
 
 // newStream makes an admitted stream, in the feed of its selection, so that
@@ -154,6 +166,7 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 		skip:  h.overflow(sub.Select),
 		left:  -1,
 		every: uint16(min(max(sub.Heartbeat/time.Second, 1), math.MaxUint16)),
+		onEnd: sub.OnEnd,
 		hello: sub.Hello, snapshot: sub.Snapshot, gapNew: sub.OnGapNew,
 		from: &peer{
 			principal: sub.Principal,
@@ -239,6 +252,9 @@ func (h *Hub) forget(s *stream, reason string) {
 		info := s.Info()
 		info.Reason = reason
 		h.opts.OnDisconnect(info)
+	}
+	if s.onEnd != nil {
+		s.onEnd()
 	}
 	h.streamsWG.Done()
 }

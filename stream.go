@@ -28,6 +28,7 @@ type stream struct {
 	from  *peer
 	wants choice
 	skip  OverflowPolicy
+	onEnd func() // of the subscription
 	form  form
 
 	hello    bool // all control events

@@ -17,24 +17,36 @@ import (
 
 // Subscription says what one stream or page carries, and how.
 type Subscription struct {
-	Select    Selector
-	LastID    string        // resume after this wire id, as the client sent it; "" is none
-	From      From          // where to start without LastID
-	Snapshot  bool          // the newest event of each key first
-	OnGapNew  bool          // after a gap go on with new events, not with the oldest kept
-	Filter    Filter        // only events that it matches; nil is all
-	Types     []string      // only events of these types ("message" for those without); nil is all
-	Meta      bool          // data is the envelope
-	CursorIDs bool          // ids on the wire are cursors, also where an event has its own
-	Hello     bool          // all control events
-	Heartbeat time.Duration // 0 is the hub's
-	Limit     int           // events until the end; 0 is none (pages: 100)
+	Select     Selector
+	LastID     string        // resume after this wire id, as the client sent it; "" is none
+	From       From          // where to start without LastID
+	Snapshot   bool          // the newest event of each key first
+	OnGapNew   bool          // after a gap go on with new events, not with the oldest kept
+	Filter     Filter        // only events that it matches; nil is all
+	FilterText string        // the parameter filter, which who makes Filter has read
+	Types      []string      // only events of these types ("message" for those without); nil is all
+	Meta       bool          // data is the envelope
+	CursorIDs  bool          // ids on the wire are cursors, also where an event has its own
+	Hello      bool          // all control events
+	Heartbeat  time.Duration // 0 is the hub's
+	Limit      int           // events until the end; 0 is none (pages: 100)
 
 	JSON bool          // a page is wanted, not a stream
 	Wait time.Duration // how long a page waits for a first event
 
 	Client    string // what the client calls itself in Tailrace-Client
 	Principal string // set by who authorises; Connections shows it
+
+	// OnEnd, if set, is called once: when the stream or page has ended, or was
+	// refused. It must not block.
+	OnEnd func()
+}
+
+// ended calls OnEnd.
+func (s *Subscription) ended() {
+	if s.OnEnd != nil {
+		s.OnEnd()
+	}
 }
 
 // From is where a subscription without a last event id starts. The zero From
@@ -65,6 +77,7 @@ const (
 	maxLastID     = 512
 	maxQueryBody  = 64 << 10
 	maxEventTypes = 64
+	maxFilter     = 1024
 )
 
 // noID stands for a last event id that no event can have: it is too long.
@@ -102,7 +115,7 @@ func (s *Subscription) typeSet() map[string]bool {
 
 // subscribeParams are the parameters of a subscription, by name.
 var subscribeParams = []string{
-	"topic", "last_event_id", "lastEventId", "from", "snapshot", "on_gap", "event", "meta", "ids",
+	"topic", "last_event_id", "lastEventId", "from", "snapshot", "on_gap", "event", "filter", "meta", "ids",
 	"hello", "heartbeat", "limit", "wait", "format",
 }
 
@@ -184,6 +197,9 @@ func ParseSubscription(r *http.Request, maxSelectors int, topics ...string) (*Su
 		limit = maxPageLimit
 	}
 	p.number("limit", 1, limit, &s.Limit)
+	if s.FilterText = p.one("filter"); len(s.FilterText) > maxFilter {
+		p.fail("filter", "at most %d bytes", maxFilter)
+	}
 	if s.Types = params["event"]; len(s.Types) > maxEventTypes {
 		p.fail("event", "at most %d types", maxEventTypes)
 	}
