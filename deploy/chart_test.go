@@ -143,7 +143,7 @@ func TestChartDrainsBeforeItIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	stateful := manifests["StatefulSet"]
-	c, err := config.Load(config.Sources{Env: environment(t, stateful)})
+	c, err := loadOpen(config.Sources{Env: environment(t, stateful)})
 	if err != nil {
 		t.Fatalf("the server refuses the chart's variables: %v", err)
 	}
@@ -218,7 +218,7 @@ func TestChartPartsBelongTogether(t *testing.T) {
 	if err := os.WriteFile(file, []byte(at(t, manifests["Secret"], "stringData").(map[string]any)["tailrace.yaml"].(string)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := config.Load(config.Sources{File: file}); err != nil || c.Limits.Streams != 5 {
+	if c, err := loadOpen(config.Sources{File: file}); err != nil || c.Limits.Streams != 5 {
 		t.Errorf("the configuration of the chart: %v", err)
 	}
 }

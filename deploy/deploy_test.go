@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tailrace/tailrace/internal/config"
 )
 
 func read(t *testing.T, path string) string {
@@ -25,6 +27,13 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// loadOpen loads a configuration with somebody who may do something, which is
+// for the operator to say.
+func loadOpen(src config.Sources) (*config.Config, error) {
+	src.Env = append(src.Env, "TAILRACE_AUTH_ANONYMOUS_SUBSCRIBE=public/**")
+	return config.Load(src)
 }
 
 // readYAML reads a document of YAML, or of JSON, which is YAML too.

@@ -37,7 +37,7 @@ func TestServiceUnit(t *testing.T) {
 		t.Errorf("killed after %v, and drain.max is %v: %v", stop, drainTime(), err)
 	}
 	env := append(strings.Fields(strings.Join(unit["Environment"], " ")), "TAILRACE_CONFIG=")
-	if _, err := config.Load(config.Sources{Env: env}); err != nil {
+	if _, err := loadOpen(config.Sources{Env: env}); err != nil {
 		t.Errorf("the server refuses the unit's variables: %v", err)
 	}
 	for _, line := range append(unit["ExecStart"], unit["ExecStartPre"]...) {
@@ -106,7 +106,7 @@ func TestImage(t *testing.T) {
 		t.Errorf("asked by %v", got)
 	}
 	env := append(strings.Fields(steps["ENV"][0]), "TAILRACE_LISTEN_TRUSTED_PROXIES=10.0.0.0/8")
-	c, err := config.Load(config.Sources{Env: env})
+	c, err := loadOpen(config.Sources{Env: env})
 	if err != nil {
 		t.Fatalf("the server refuses the image's variables: %v", err)
 	}
@@ -140,7 +140,7 @@ func TestCompose(t *testing.T) {
 	for name, value := range s.Environment {
 		env = append(env, name+"="+value)
 	}
-	c, err := config.Load(config.Sources{Env: env})
+	c, err := loadOpen(config.Sources{Env: env})
 	if err != nil {
 		t.Fatalf("the server refuses the variables: %v", err)
 	}

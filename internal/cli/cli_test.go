@@ -35,7 +35,7 @@ func TestUsage(t *testing.T) {
 		{"a server that is none", []string{"sub", "a", "--server", "ftp://x"}, exitUsage, "not the URL of a server"},
 		{"a server that is not there", []string{"pub", "a", "b", "--server", "127.0.0.1:1"}, exitUnreachable, "nothing listens at http://127.0.0.1:1 (start it with"},
 		{"health of a server that is not there", []string{"healthcheck", "--server", "127.0.0.1:1"}, exitUnhealthy, "not ready"},
-		{"serve without auth", []string{"serve"}, exitConfiguration, "serve needs --dev: this version has no auth yet"},
+		{"serve without auth", []string{"serve"}, exitConfiguration, "auth: is not set"},
 		{"two wrong keys", []string{"serve", "--dev", "--drain.window", "5", "--log.engine", "x"}, exitConfiguration, "--log.engine"},
 		{"an open address", []string{"serve", "--dev", "--listen.http", ":0"}, exitConfiguration, "open to other machines"},
 		{"a configuration that is wrong", []string{"config", "check", "--drain.max", "1s"}, exitConfiguration, "drain.max: 1s is less"},

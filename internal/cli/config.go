@@ -64,6 +64,7 @@ func (a *app) configPrint() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Show the configuration that is in force, as a file, or where each value came from",
+		Long:  "Prints the configuration that is in force as a file that means the same, but for secrets, which it hides.",
 		Args:  cobra.NoArgs,
 	}
 	load := a.configFlags(cmd)

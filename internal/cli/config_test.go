@@ -8,7 +8,7 @@ import (
 )
 
 func TestConfigPrintTellsOrigins(t *testing.T) {
-	env := []string{"TAILRACE_LIMITS_STREAMS=5"}
+	env := []string{"TAILRACE_LIMITS_STREAMS=5", "TAILRACE_AUTH_ANONYMOUS_PUBLISH=**", "TAILRACE_AUTH_HOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "TAILRACE_AUTH_HOOK_URL=https://hook.example/"}
 	r := command(t, nil, env, "config", "print", "--origin", "--publish.timeout", "3s")
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
 	column := -1 // at which all values begin
@@ -24,6 +24,7 @@ func TestConfigPrintTellsOrigins(t *testing.T) {
 		"limits.streams: 5 # environment TAILRACE_LIMITS_STREAMS",
 		"publish.timeout: 3s # flag --publish.timeout",
 		"stream.heartbeat: 15s # default",
+		`auth.hook.secret: "(hidden)" # environment TAILRACE_AUTH_HOOK_SECRET`,
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(r.out), " "), want) {
 			t.Errorf("config print lacks %q:\n%s", want, r.out)
@@ -33,7 +34,7 @@ func TestConfigPrintTellsOrigins(t *testing.T) {
 
 // What config print prints is a file that means the same.
 func TestConfigPrintIsAFile(t *testing.T) {
-	args := []string{"config", "print", "--limits.streams", "none", "--cors.origins", "https://a.example.com,https://b.example.com",
+	args := []string{"config", "print", "--limits.streams", "none", "--auth.anonymous.subscribe", "**", "--cors.origins", "https://a.example.com,https://b.example.com",
 		"--policies", `[{pattern: "a: \"b\"/**", age: none}, {pattern: "$x"}]`}
 	first := command(t, nil, nil, args...)
 	file := filepath.Join(t.TempDir(), "tailrace.yaml")

@@ -53,6 +53,46 @@ func (l *loader) check(dev bool) {
 		}
 	}
 	l.checkPolicies()
+	l.checkAuth(dev)
+}
+
+// checkAuth asks the section itself, and looks for what it cannot know.
+func (l *loader) checkAuth(dev bool) {
+	c := l.config
+	for _, f := range c.Auth.Check() {
+		if place := l.placeOf(f.Key); place != "" {
+			l.problem(place, "%s: %s", f.Key, f.Reason)
+		} else {
+			l.problem(f.Key, "%s", f.Reason)
+		}
+	}
+	for _, origin := range c.Auth.Cookie.Origins {
+		if !slices.Contains(c.CORS.Origins, origin) {
+			l.problem("auth.cookie.origins", "%q is not in cors.origins, so that its pages may not read any answer; add it there", origin)
+		}
+	}
+	if dev {
+		return
+	}
+	if c.Auth.IsZero() {
+		l.problem("auth", "is not set, so that nobody could do anything; list an API key in auth.keys or who signs tokens in auth.issuers, "+
+			"or set auth.hook.url, or what needs no credentials in auth.anonymous. For this machine only there is --dev")
+	}
+	if c.Auth.Cookie.Enabled && c.Listen.TLS.CertFile == "" && len(c.Listen.TrustedProxies) == 0 {
+		l.problem("auth.cookie.enabled", "needs HTTPS, since browsers send the cookie nowhere else; set listen.tls, or name the proxies that end TLS in listen.trusted_proxies")
+	}
+}
+
+// placeOf returns where the value of key, or of what it is in, was given; "" if
+// nowhere.
+func (l *loader) placeOf(key string) string {
+	for key != "" {
+		if from, ok := l.config.origins[key]; ok {
+			return from.Place
+		}
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+	return ""
 }
 
 // checkTLS looks at the files as the server will.

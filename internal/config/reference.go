@@ -83,7 +83,7 @@ func (p *page) table(list []field) {
 			value = f.yaml()
 		}
 		text := "`" + value + "`"
-		if value == `""` {
+		if value == `""` || value == "" {
 			text = ""
 		}
 		if dev, ok := p.dev[f.key]; ok && dev != f.yaml() {
@@ -106,12 +106,20 @@ func (p *page) list(f field) {
 	fmt.Fprintf(&p.b, "%s. A list of:\n\n", sentence(f.tag.Get("help")))
 	members := fields(reflect.New(f.value.Type().Elem()).Elem(), "")
 	p.table(members)
+	if f.tag.Get("example") == "" {
+		return
+	}
 	name := f.key[strings.LastIndexByte(f.key, '.')+1:]
 	fmt.Fprintf(&p.b, "\n```yaml\n%s:\n  - %s\n```\n", name, f.tag.Get("example"))
 }
 
 // sentence is text with a capital at its beginning.
-func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}
 
 // cell is text as it stands in a cell of a table.
 func cell(text string) string { return strings.NewReplacer("|", `\|`, "*", `\*`).Replace(text) }

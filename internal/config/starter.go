@@ -3,6 +3,8 @@ package config
 import (
 	"reflect"
 	"strings"
+
+	"github.com/tailrace/tailrace/internal/auth"
 )
 
 // Starter returns a file to start from. It has every key with its help and its
@@ -18,7 +20,14 @@ func Starter(dev bool) []byte {
 	} else {
 		c.Listen.HTTP = ":8443"
 		c.Log.Dir = "/var/lib/tailrace"
-		w.active["listen.tls.cert_file"], w.active["listen.tls.key_file"] = true, true
+		c.Auth.Keys = []auth.KeyConfig{{
+			Name:   "app",
+			Hash:   "sha256:", // for `tailrace keys new` to say
+			Grants: auth.Grants{Publish: []string{"**"}, Subscribe: []string{"**"}},
+		}}
+		for _, key := range []string{"listen.tls.cert_file", "listen.tls.key_file", "auth.keys"} {
+			w.active[key] = true
+		}
 	}
 	w.b.WriteString(head)
 	w.members(reflect.ValueOf(c).Elem(), "", "")
@@ -84,7 +93,7 @@ func (w *fileWriter) members(v reflect.Value, prefix, indent string) {
 		case section:
 			w.b.WriteByte('\n')
 			w.members(f.value, f.key+".", inside)
-		case isItems(t.Type) && (f.value.Len() > 0 || !w.bare):
+		case isItems(t.Type) && (f.value.Len() > 0 || !w.bare && t.Tag.Get("example") != ""):
 			w.b.WriteByte('\n')
 			w.items(f, inside)
 		default:
@@ -107,6 +116,9 @@ func (w *fileWriter) items(f field, indent string) {
 const commentWidth = 78
 
 func (w *fileWriter) comment(text, indent string) {
+	if text == "" {
+		return
+	}
 	line := indent + "#"
 	for word := range strings.FieldsSeq(text) {
 		if len(line)+1+len(word) > commentWidth {
