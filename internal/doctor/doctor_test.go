@@ -297,7 +297,7 @@ func TestFaultsAreNamed(t *testing.T) {
 		{name: "heartbeats rewritten", between: body(func(line []byte) []byte {
 			return bytes.Replace(line, []byte(":\n"), []byte(": ping\n"), 1)
 		}), opts: Options{Wait: 2500 * time.Millisecond}, advice: "heartbeat", says: `the line ": ping"`},
-		{name: "streams cut", between: cut(700 * time.Millisecond), opts: Options{ReadOnly: true}, faults: "idle", says: "before a heartbeat comes"},
+		{name: "streams cut", between: cut(700 * time.Millisecond), opts: Options{ReadOnly: true}, faults: "idle", says: "ms without a byte"},
 		{name: "streams cut at an age", between: cut(4500 * time.Millisecond), opts: Options{Wait: 6 * time.Second, ReadOnly: true}, faults: "idle", says: "heartbeats come each 1s"},
 
 		{name: "Last-Event-ID lost", between: loseID, faults: "resume", says: "went on at"},

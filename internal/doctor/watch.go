@@ -83,11 +83,12 @@ func (x *exam) watch(ctx context.Context) {
 }
 
 // listenToSilence reads lines until the watch is over: by its time, or, when
-// none was asked for, at the first heartbeat that follows a whole silence. A
-// server that beats for all its streams at once may send the first one early.
+// none was asked for, with the first heartbeat after a good deal of silence.
+// Servers send some early, so that not all streams beat at once.
 func (x *exam) listenToSilence(ctx context.Context, body io.Reader, s *silence, every time.Duration) {
 	lines := bufio.NewReader(body)
-	for ctx.Err() == nil && (x.opts.Wait > 0 || s.beats == 0 || s.longest < every*3/4) {
+	enough := func() bool { return x.opts.Wait <= 0 && (s.beats > 1 || s.beats > 0 && s.longest >= every/2) }
+	for ctx.Err() == nil && !enough() {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			s.err = err
