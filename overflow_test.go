@@ -265,7 +265,7 @@ func testOverflowOfAMixedSelection(t *testing.T) {
 func TestConflatedStateIsRight(t *testing.T) { bothEngines(t, testConflatedStateIsRight) }
 
 func testConflatedStateIsRight(t *testing.T) {
-	const keys, changes, readers = 20, 1500, 4
+	const keys, changes, readers = 20, 600, 4
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	s := overflowSite(t)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -263,6 +264,19 @@ func testGarbageCollectionDuringEverything(t *testing.T) {
 	comeAndGo(t, s, 8, 6)
 }
 
+// The same while each collection stops the world.
+func TestWithTheWorldStopped(t *testing.T) {
+	if !long {
+		t.Skip("a long form")
+	}
+	leavesNothing(t)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^(TestGarbageCollectionDuringEverything|TestPlacesAreUsedAgain|TestEveryCutOfAFrame|TestShutdownInAStorm)$")
+	cmd.Env = append(os.Environ(), "GODEBUG=gcstoptheworld=1", "TAILRACE_LONG=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // comeAndGo opens so many streams at a time, each of a topic of its own, so
 // many times, and leaves each in another way; one more stream sees all topics.
 // Every stream gets its own events and no byte of another's.
@@ -339,7 +353,7 @@ func testPlacesAreUsedAgain(t *testing.T) {
 func TestThousandsComeAndGo(t *testing.T) { bothEngines(t, testThousandsComeAndGo) }
 
 func testThousandsComeAndGo(t *testing.T) {
-	rounds, streams := 4, 300
+	rounds, streams := 3, 250
 	if long {
 		rounds, streams = 100, 5000 // both ends of each are descriptors here
 	}
@@ -488,7 +502,7 @@ func testNoPublisherStarvesOthers(t *testing.T) {
 			sent.Add(1)
 		}
 	})
-	const rounds = 15
+	const rounds = 8
 	for n := range rounds {
 		resp, err := http.Post(s.url+"?topic=quiet", "text/plain", strings.NewReader(strconv.Itoa(n)))
 		if err != nil {
