@@ -44,6 +44,9 @@ func (s *Server) subscribe(w http.ResponseWriter, c *call) error {
 		return err
 	}
 	sub.Principal = c.principal
+	if err := s.setFilter(sub); err != nil {
+		return err
+	}
 	s.hub.Serve(w, c.Request, sub)
 	return nil
 }

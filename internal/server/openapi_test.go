@@ -113,7 +113,7 @@ func TestParametersOfTheHubAreKnown(t *testing.T) {
 	h := start(t, nil, nil)
 	values := map[string]string{
 		"topic": "t", "snapshot": "1", "meta": "1", "hello": "1", "wait": "0s", "on_gap": "new", "ids": "own", "heartbeat": "5s", "limit": "1",
-		"from": "start", "format": "json", "last_event_id": "", "lastEventId": "", "event": "e", "id": "i", "key": "k", "remove": "0", "retry": "1",
+		"from": "start", "format": "json", "last_event_id": "", "lastEventId": "", "event": "e", "filter": "true", "id": "i", "key": "k", "remove": "0", "retry": "1",
 		"if_head": "none", "close": "0", "encode": "base64", "upload": "u", "upload_from": "0", "skip_gaps": "0",
 	}
 	for _, param := range append([]string{"topic"}, subscribeParams...) {
@@ -130,7 +130,7 @@ func TestParametersOfTheHubAreKnown(t *testing.T) {
 		h.do("POST", target, "data: x\n\n", headers...).wantStatus(t, 200)
 	}
 	// What the hub knows and the table does not would be answered 400.
-	for _, param := range []string{"filter", "ticket"} {
+	for _, param := range []string{"filters", "ticket"} {
 		h.do("GET", "/v1/events?topic=t&"+param+"=x", "").wantProblem(t, "unknown-parameter")
 	}
 }

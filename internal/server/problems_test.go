@@ -61,11 +61,13 @@ func TestEveryProblemTypeIsProduced(t *testing.T) {
 				}
 			}
 		},
+		"filter-too-expensive":  func() answer { return tooExpensive(t) },
 		"head-mismatch":         publish("/v1/topics/demo?if_head=none", "x"),
 		"headers-too-large":     get("/livez", "X", strings.Repeat("x", maxHeaderBytes)),
 		"internal":              get("/"),
 		"invalid-batch":         publish("/v1/topics/demo", "{\"data\":1}\n{", "Content-Type", "application/x-ndjson"),
 		"invalid-cloudevent":    publish("/v1/topics/demo", "{}", "Content-Type", "application/cloudevents+json"),
+		"invalid-filter":        get("/v1/topics/demo?filter=1"),
 		"invalid-json":          publish("/v1/topics/demo", "{", "Content-Type", "application/json"),
 		"invalid-parameter":     get("/v1/topics/demo?from=whenever"),
 		"invalid-request":       publish("/v1/trim/demo", "{}"),

@@ -3,7 +3,7 @@ package server
 // Parameters of the hub's own handlers, which check their values.
 var (
 	subscribeParams = []string{
-		"last_event_id", "lastEventId", "from", "snapshot", "on_gap", "event", "meta", "ids", "hello", "heartbeat", "limit", "wait", "format",
+		"last_event_id", "lastEventId", "from", "snapshot", "on_gap", "event", "filter", "meta", "ids", "hello", "heartbeat", "limit", "wait", "format",
 	}
 	publishParams = []string{
 		"event", "id", "key", "remove", "retry", "if_head", "close", "encode", "upload", "upload_from", "skip_gaps",
@@ -12,7 +12,7 @@ var (
 
 // Problem types of the hub's own handlers.
 var (
-	readProblems = []string{"invalid-topic", "no-topic", "not-acceptable", "topic-retired", "at-capacity", "too-many-connections", "draining", "unavailable"}
+	readProblems = []string{"invalid-filter", "filter-too-expensive", "invalid-topic", "no-topic", "not-acceptable", "topic-retired", "at-capacity", "too-many-connections", "draining", "unavailable"}
 
 	publishProblems = []string{
 		"body-timeout", "draining", "head-mismatch", "invalid-batch", "invalid-cloudevent", "invalid-json", "invalid-topic",

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/filter"
 )
 
 // Time-outs of connections. There is none for writing: streams stay open, and
@@ -35,6 +36,7 @@ type Server struct {
 	authorise authorise
 	routes    []*route
 	policies  *policies
+	filters   *filter.Set
 	metrics   *metrics
 	openapi   json.RawMessage
 	http      *http.Server
@@ -54,7 +56,7 @@ func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{hub: hub, opts: o, authorise: grantAll, policies: &policies{hub: hub, file: o.Rules}, bodyTime: bodyTime, restTime: restTime}
+	s := &Server{hub: hub, opts: o, filters: filter.NewSet(nil), authorise: grantAll, policies: &policies{hub: hub, file: o.Rules}, bodyTime: bodyTime, restTime: restTime}
 	s.metrics = newMetrics(s)
 	s.routes = newRoutes(s.table())
 	if s.openapi, err = openapiDocument(); err != nil {
