@@ -37,7 +37,7 @@ func (s *stream) Info() ConnInfo {
 	c := ConnInfo{
 		ID: s.id, Principal: s.from.principal, Addr: s.from.addr, UserAgent: s.from.agent,
 		Client: s.from.client, Protocol: s.from.protocol, Opened: s.from.opened,
-		Engine: enginePortable.String(), Select: s.feed.sel,
+		Engine: enginePortable.String(), Select: s.view.Load().sel,
 	}
 	if s.shard.Load() != nil {
 		c.Engine = engineFast.String()
@@ -48,7 +48,7 @@ func (s *stream) Info() ConnInfo {
 	if since := s.since.Load(); since != 0 {
 		c.Behind = time.Duration(max(1, s.hub.tick.Load()-since)) * time.Second
 	}
-	lag, ok := s.feed.lag(pos)
+	lag, ok := s.view.Load().lag(pos)
 	if visible := s.hub.visible.Load(); !ok && visible > pos {
 		lag = int64(visible - pos)
 	}
@@ -134,7 +134,7 @@ func (h *Hub) Broadcast(ctx context.Context, s Selector, ev *Event) (queued, ski
 		return 0, 0, err
 	}
 	for _, st := range h.snapshotStreams() {
-		if !s.IsZero() && !st.feed.sel.overlaps(s) {
+		if !s.IsZero() && !st.view.Load().sel.overlaps(s) {
 			continue
 		}
 		if st.enqueue(c) {

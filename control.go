@@ -60,6 +60,12 @@ type (
 	endData struct {
 		Topics []string `json:"topics"`
 	}
+	topicsData struct {
+		Added   []string `json:"added,omitempty"`
+		Removed []string `json:"removed,omitempty"`
+		Reason  string   `json:"reason,omitempty"`
+		Topics  []string `json:"topics"`
+	}
 	closeData struct {
 		Retry  int64  `json:"retry"` // milliseconds
 		Reason string `json:"reason"`

@@ -34,6 +34,8 @@ func (s *stream) progress() (pos uint64, events, bytes int64) {
 	return s.pos.Load(), s.sentEvents.Load(), s.sentBytes.Load()
 }
 
+func (h *Hub) moveTaken(*stream, *feed) {}
+
 func (h *Hub) wakeShards(*feed) {}
 func (h *Hub) sweepShards()     {}
 func (h *Hub) stopShards()      {}

@@ -66,7 +66,7 @@ func (s *stream) keepsStep() bool {
 	c := s.fast
 	return s.live && !s.behind && s.snap == nil && s.wants.isAll() && s.left < 0 &&
 		!c.full && c.half == 0 && c.pending == nil && c.err == nil && c.reason == "" &&
-		s.closing.Load() == nil && s.controls.Load() == 0 && !s.beat.Load()
+		s.closing.Load() == nil && s.change.Load() == nil && s.controls.Load() == 0 && !s.beat.Load()
 }
 
 // comeInStep puts a stream that rests among those in step, if it is. The group
@@ -138,6 +138,18 @@ func (sh *shard) leaveApart(s *stream) {
 	if g.apart = g.apart[:last]; last == 0 && cap(g.apart) > 64 {
 		g.apart = nil
 	}
+}
+
+// regroup moves s, which stands apart, to the group that it belongs to now.
+func (sh *shard) regroup(s *stream) {
+	c := s.fast
+	sh.leaveApart(s)
+	if g := c.group; len(g.members) == 0 && len(g.apart) == 0 {
+		sh.dropGroup(g)
+	}
+	c.group = sh.group(s)
+	c.at = int32(len(c.group.apart))
+	c.group.apart = append(c.group.apart, s)
 }
 
 // missed is a stream that a write in step did not serve whole.

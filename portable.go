@@ -82,7 +82,7 @@ func (s *stream) run() (reason string) {
 // hasWork reports whether a wake may have been missed before s was idle. A
 // control event behind a position that is not visible yet waits for the tail.
 func (s *stream) hasWork() bool {
-	return s.hub.visible.Load() > s.cur.Pos || s.feed.ended.Load() != s.ended || s.beat.Load() || s.closing.Load() != nil ||
+	return s.hub.visible.Load() > s.cur.Pos || s.feed.ended.Load() != s.ended || s.beat.Load() || s.closing.Load() != nil || s.change.Load() != nil ||
 		s.lost() != nil || s.controlDue(s.cur.Pos)
 }
 

@@ -196,6 +196,7 @@ func (h *Hub) newStream(w http.ResponseWriter, r *http.Request, sub *Subscriptio
 	s.port.Store(port)
 	s.lastData = tick
 	s.feed = h.join(sub.Select, s)
+	s.view.Store(s.feed)
 	sub.Select = s.feed.sel // the request's text is not kept
 	s.ended = s.feed.ended.Load()
 	if s.mayEnd() {
@@ -237,6 +238,9 @@ func (h *Hub) forget(s *stream, reason string) {
 	s.mu.Lock()
 	s.done = true
 	s.mu.Unlock()
+	if ch := s.change.Swap(nil); ch != nil {
+		ch.done <- changed{err: ErrNoConnection}
+	}
 	h.leave(s.feed, s)
 	s.setBehind(false)
 	if j, ok := s.wants.filter.(*judge); ok {

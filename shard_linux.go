@@ -264,6 +264,9 @@ func (sh *shard) register(s *stream) {
 func (sh *shard) takeBack(s *stream) {
 	c := s.fast
 	c.working = false
+	if g := c.group; g.feed != s.feed || g.form != s.form {
+		sh.regroup(s)
+	}
 	if c.gone {
 		c.err = errGone
 	}
@@ -375,7 +378,7 @@ func (sh *shard) turn(s *stream) {
 		if s.wants.filter != nil && s.cur.Pos < sh.limit {
 			s.setBehind(true) // filters never run here
 		}
-		if s.behind || s.snap != nil {
+		if s.behind || s.snap != nil || s.change.Load() != nil {
 			c.working, c.room = true, false
 			sh.hub.shards.behind.put(s)
 			return

@@ -53,6 +53,8 @@ type stream struct {
 	since      atomic.Int64 // tick since which it is behind; 0 is not
 	beat       atomic.Bool  // a heartbeat is due
 	closing    atomic.Pointer[ending]
+	change     atomic.Pointer[change] // of its topics, under way
+	view       atomic.Pointer[feed]   // feed, for others
 
 	port  atomic.Pointer[portable]
 	fast  *fastConn
@@ -230,6 +232,9 @@ func (s *stream) step() (more bool, err error) {
 		return true, s.snapshotPage()
 	}
 	half := s.half()
+	if ch := s.change.Load(); ch != nil && half == 0 && s.first == nil {
+		return true, s.workAt(ch)
+	}
 	if half == 0 && s.controlDue(s.cur.Pos) {
 		return true, s.text(s.popControl())
 	}

@@ -164,6 +164,17 @@ func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
 	return true
 }
 
+// moveTaken counts a taken stream in its new feed and out of the old one.
+func (h *Hub) moveTaken(s *stream, old *feed) {
+	i := s.shard.Load().index
+	s.feed.mu.Lock()
+	delete(s.feed.streams, s)
+	s.feed.taken++
+	s.feed.mu.Unlock()
+	s.feed.fast[i].Add(1)
+	old.fast[i].Add(-1)
+}
+
 // dup returns a descriptor of its own for the socket. A reader that stalls may
 // fill the kernel's buffer up to a bound, and a peer that has vanished is given
 // up after stall.
