@@ -45,7 +45,7 @@ func (l *loader) check(dev bool) {
 		}
 	}
 	if c.Drain.Max < c.Drain.Delay+c.Drain.Window {
-		l.problem("drain.max", "%v is less than drain.delay and drain.window together (%v); streams would be cut", c.Drain.Max, c.Drain.Delay+c.Drain.Window)
+		l.problem("drain.max", "%v is less than drain.delay and drain.window together (%v), so that streams would be cut; raise it, or lower those", c.Drain.Max, c.Drain.Delay+c.Drain.Window)
 	}
 	for _, origin := range c.CORS.Origins {
 		if err := checkOrigin(origin); err != nil {
@@ -162,7 +162,7 @@ func (c *Listen) check(dev bool) error {
 		return fmt.Errorf("%q is not an address; write host:port, such as 127.0.0.1:8080", c.HTTP)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return fmt.Errorf("%q has no port of TCP", c.HTTP)
+		return fmt.Errorf("%q has no port of TCP; write a number from 0 to 65535", c.HTTP)
 	}
 	switch open := !isLoopback(host); {
 	case open && dev:
