@@ -1,7 +1,7 @@
 GO ?= go
 FOR ?= 1m
 
-.PHONY: help fmt lint test race fuzz bench soak vuln deps
+.PHONY: help fmt lint test race fuzz bench docs soak vuln deps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +21,11 @@ race: ## all tests with the race detector
 fuzz: ## each fuzz target for FOR (1m)
 	scripts/fuzz $(FOR)
 
-bench: ## measure ratios, one table; BENCH=log,replay for some groups only
-	$(GO) run ./bench $(if $(BENCH),-only=$(BENCH))
+bench: ## measure ratios, one table; BENCH=log,replay for some groups, ROW='M1 ' for some rows, ROUNDS=5
+	$(GO) run ./bench $(if $(BENCH),-only=$(BENCH)) $(if $(ROW),-row='$(ROW)') $(if $(ROUNDS),-rounds=$(ROUNDS))
+
+docs: ## the reference of the configuration, from its structs
+	scripts/docs
 
 soak: ## kill -9, trim and restart under load for FOR (1m)
 	SOAK=$(FOR) $(GO) test -run=Soak -count=1 -timeout=0 -v ./e2e
