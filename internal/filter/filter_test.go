@@ -454,6 +454,26 @@ func TestExpensiveFilterIsRefused(t *testing.T) {
 	}
 }
 
+func TestPriceOutlivesPages(t *testing.T) {
+	var c clock
+	c.step = 500 * time.Microsecond
+	s := NewSet(&Options{Clock: c.read})
+	for page := range 20 {
+		u, err := s.Open(&Request{Client: "size >= 0"})
+		if err != nil {
+			if !errors.Is(err, ErrTooExpensive) || page != 11 {
+				t.Errorf("page %d: %v", page, err)
+			}
+			return
+		}
+		for range 19 {
+			u.Match(event(""))
+		}
+		u.Close()
+	}
+	t.Error("a filter that is used for one page after the other is never refused")
+}
+
 func TestCompilationIsShared(t *testing.T) {
 	s := NewSet(&Options{Total: -1})
 	first, _ := s.expression(source{"size > 1", false})

@@ -28,8 +28,13 @@ func (l *lru[K, V]) get(key K) (value V, ok bool) {
 	return e.Value.(*entry[K, V]).value, true
 }
 
-// put adds a value whose key is not there.
+// put adds a value, or replaces the one of that key.
 func (l *lru[K, V]) put(key K, value V) {
+	if e := l.index[key]; e != nil {
+		e.Value.(*entry[K, V]).value = value
+		l.order.MoveToFront(e)
+		return
+	}
 	l.index[key] = l.order.PushFront(&entry[K, V]{key, value})
 	if l.order.Len() > l.most {
 		last := l.order.Back()

@@ -28,6 +28,25 @@ const memoSize = 1024
 // vmMemory is the machine's own budget, which counts elements.
 const vmMemory = memoryBudget / elementSize
 
+// price is what a part has cost in the present round of pricing.
+type price struct {
+	runs int
+	took time.Duration
+}
+
+// add counts one run. A sum that is more than a whole round may take ends the
+// rounds: the average of this one is too high, whatever its rest does.
+func (p *price) add(took time.Duration) {
+	if p.runs == priceRuns {
+		*p = price{}
+	}
+	p.runs++
+	p.took += min(took, maxRun)
+}
+
+// refused reports whether it is too high.
+func (p price) refused() bool { return p.took > maxAverage*priceRuns }
+
 // part is an expression with its claims bound: what is distinct, judges each
 // event once, and has a price. It is safe for concurrent use; evaluations
 // follow one another, so that an expression takes one core at most.
@@ -41,9 +60,8 @@ type part struct {
 	vm    vm.VM
 	scope scope
 	meter meter
-	memo  []verdict     // by position
-	runs  int           // in this round of pricing
-	took  time.Duration // by them
+	memo  []verdict // by position
+	price price
 }
 
 // verdict is what a part thinks of an event. The zero verdict is of none.
@@ -109,21 +127,17 @@ func (p *part) run(ev *tailrace.Event, doc *document) bool {
 	p.scope = scope{}
 	p.set.runs.Add(1)
 	p.set.took.Add(int64(took))
-	p.charge(took)
-	return matches && err == nil
-}
-
-// charge adds one run to the price; mu is held. Once the sum is more than a
-// whole round may take, the average of that round is, whatever the rest does.
-func (p *part) charge(took time.Duration) {
-	p.runs++
-	p.took += min(took, maxRun)
-	switch {
-	case p.took > maxAverage*priceRuns:
+	if p.price.add(took); p.price.refused() {
 		p.refused.Store(true)
 		p.memo = nil
 		p.set.refusals.Add(1)
-	case p.runs == priceRuns:
-		p.runs, p.took = 0, 0
 	}
+	return matches && err == nil
+}
+
+// paid returns the price so far.
+func (p *part) paid() price {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.price
 }

@@ -18,7 +18,7 @@ const (
 	DefaultTotal        = 1000
 
 	compiledSize = 1024 // texts whose compilation is kept
-	refusedSize  = 1024 // filters whose refusal is remembered
+	priceSize    = 1024 // filters not in use whose price is remembered
 )
 
 // Options of a Set. Zero fields are defaults, a negative limit is none.
@@ -38,7 +38,7 @@ type Set struct {
 
 	mu         sync.Mutex // guards what follows
 	compiled   *lru[source, *expression]
-	refused    *lru[digest, struct{}]
+	prices     *lru[digest, price] // of parts that are not in use: pages come and go
 	parts      map[digest]*shared[*part]
 	filters    map[digest]*shared[*Filter]
 	principals map[string]map[digest]int // uses of each filter
@@ -78,7 +78,7 @@ func NewSet(opts *Options) *Set {
 	return &Set{
 		perPrincipal: o.PerPrincipal, total: o.Total, clock: o.Clock,
 		compiled:   newLRU[source, *expression](compiledSize),
-		refused:    newLRU[digest, struct{}](refusedSize),
+		prices:     newLRU[digest, price](priceSize),
 		parts:      map[digest]*shared[*part]{},
 		filters:    map[digest]*shared[*Filter]{},
 		principals: map[string]map[digest]int{},
@@ -194,7 +194,8 @@ func (s *Set) open(principal string, list []bound) (*Use, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range list {
-		if _, ok := s.refused.get(b.key); ok || s.parts[b.key] != nil && s.parts[b.key].value.refused.Load() {
+		known, _ := s.prices.get(b.key)
+		if known.refused() || s.parts[b.key] != nil && s.parts[b.key].value.refused.Load() {
 			return nil, ErrTooExpensive
 		}
 	}
@@ -229,7 +230,8 @@ func (s *Set) open(principal string, list []bound) (*Use, error) {
 func (s *Set) part(b bound) *part {
 	p := s.parts[b.key]
 	if p == nil {
-		p = &shared[*part]{value: &part{set: s, expr: b.expr, claims: b.claims}}
+		known, _ := s.prices.get(b.key)
+		p = &shared[*part]{value: &part{set: s, expr: b.expr, claims: b.claims, price: known}}
 		s.parts[b.key] = p
 	}
 	p.uses++
@@ -260,9 +262,7 @@ func (s *Set) close(u *Use) {
 			continue
 		}
 		delete(s.parts, k)
-		if p.value.refused.Load() {
-			s.refused.put(k, struct{}{})
-		}
+		s.prices.put(k, p.value.paid())
 	}
 }
 
