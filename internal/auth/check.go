@@ -307,7 +307,7 @@ func (c *checker) secret(at, name, inline, file string) ([]byte, bool) {
 		}
 		return []byte(inline), true
 	}
-	secret, err := readSecret(file)
+	secret, err := ReadSecret(file)
 	if err != nil {
 		c.fault(at+"."+name+"_file", "%v", err)
 		return nil, false
@@ -315,8 +315,9 @@ func (c *checker) secret(at, name, inline, file string) ([]byte, bool) {
 	return secret, true
 }
 
-// readSecret reads a file that others on the machine must not read.
-func readSecret(path string) ([]byte, error) {
+// ReadSecret reads a file that others on the machine must not read. Line ends
+// at its end are no part of the secret.
+func ReadSecret(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o004 != 0 {
 		return nil, fmt.Errorf("%s can be read by everybody on the machine; do: chmod o-r %s", path, path)
@@ -325,7 +326,7 @@ func readSecret(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := strings.TrimRight(string(data), "\r\n") // an editor's last line end is no part of it
+	text := strings.TrimRight(string(data), "\r\n")
 	if text == "" {
 		return nil, fmt.Errorf("%s is empty", path)
 	}

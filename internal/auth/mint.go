@@ -78,6 +78,26 @@ func ParseSigningKey(data []byte, alg string) (*SigningKey, error) {
 	return nil, fmt.Errorf("auth: a key of this kind signs no tokens (%T)", key)
 }
 
+// SigningKey returns the issuer's key, if the configuration has it: a secret
+// signs and checks, a public key only checks.
+func (c *IssuerConfig) SigningKey() (*SigningKey, error) {
+	secret := []byte(c.Secret)
+	switch {
+	case c.SecretFile != "":
+		var err error
+		if secret, err = ReadSecret(c.SecretFile); err != nil {
+			return nil, err
+		}
+	case len(secret) == 0:
+		return nil, fmt.Errorf("auth: the configuration has only the public key of %s", c.Issuer)
+	}
+	alg := ""
+	if len(c.Algorithms) > 0 {
+		alg = c.Algorithms[0]
+	}
+	return NewSecretKey(secret, alg)
+}
+
 // Algorithm returns what the key signs with.
 func (k *SigningKey) Algorithm() string { return k.alg }
 
