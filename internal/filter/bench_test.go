@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -63,4 +64,22 @@ func TestKnownVerdictAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { u.Match(ev) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// BenchmarkParse compares with encoding/json, into the same kind of value.
+func BenchmarkParse(b *testing.B) {
+	text := []byte(`{"id":12345,"total":150.5,"customer":{"name":"Ada","country":"GB"},"tags":["new","paid"],"items":[{"n":1},{"n":5}]}`)
+	b.Run("own", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			parse(text)
+		}
+	})
+	b.Run("encoding/json", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			var v any
+			json.Unmarshal(text, &v)
+		}
+	})
 }

@@ -3,7 +3,9 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -215,13 +217,25 @@ func TestHostileExpressionsEnd(t *testing.T) {
 	}
 }
 
-func TestDepth(t *testing.T) {
-	for text, want := range map[string]int{
-		``: 0, `1`: 0, `[]`: 1, `[[],[[]]]`: 3, `"[[["`: 0, `{"a\"[":[1]}`: 2, `["\\",[]]`: 2, `]]]`: 0, `"`: 0, `"\`: 0,
+func TestParse(t *testing.T) {
+	nested := func(n int) string { return strings.Repeat(`{"a":[`, n/2) + "1" + strings.Repeat("]}", n/2) }
+	for _, test := range []struct {
+		text string
+		want any
+	}{
+		{` [ ] `, []any{}}, {`{}`, map[string]any{}}, {`-0`, 0}, {`0`, 0}, {`01`, nil}, {`-`, nil}, {`1.`, nil}, {`.5`, nil}, {`1e`, nil},
+		{`1E+2`, 100.0}, {`9223372036854775807`, math.MaxInt}, {`9223372036854775808`, 9223372036854775808.0}, {`1e999`, math.Inf(1)},
+		{`"\u00e9\n\"\\"`, "é\n\"\\"}, {`"\ud83d\ude00"`, "😀"}, {`"é"`, "é"}, {`"\x"`, nil}, {`"\"`, nil}, {`"`, nil}, {"\"\n\"", nil}, {"\"\xff\"", nil},
+		{`{"a":1,"a":[null,true,false]}`, map[string]any{"a": []any{nil, true, false}}}, {`{"a\n":1}`, map[string]any{"a\n": 1}},
+		{`[1,]`, nil}, {`{"a":1,}`, nil}, {`{a:1}`, nil}, {`{"a"}`, nil}, {`[1 2]`, nil}, {`tru`, nil}, {`1 2`, nil}, {`NaN`, nil}, {``, nil},
+		{nested(66), nil}, {"[" + nested(64) + "]", nil},
 	} {
-		if got := depth([]byte(text)); got != want {
-			t.Errorf("depth(%s) = %d, want %d", text, got, want)
+		if got := parse([]byte(test.text)); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s is %#v, want %#v", test.text, got, test.want)
 		}
+	}
+	if parse([]byte(nested(64))) == nil {
+		t.Error("depth 64 is no JSON")
 	}
 }
 

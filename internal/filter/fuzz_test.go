@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/tailrace/tailrace"
 )
@@ -48,7 +49,7 @@ func FuzzFilter(f *testing.F) {
 // FuzzParse holds that JSON is what encoding/json says it is, but for the
 // types of numbers and for what is nested deeper than the limit.
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{`{"a":[1,2.5,-0,1e3,9007199254740993,1e999]}`, `"x"`, `[[]] `, `{"a":1}{`, "\ufeff1", `nul`, ``, `{"a":{"a":null}}`} {
+	for _, text := range []string{`{"a":[1,2.5,-0,1e3,9007199254740993,1e999]}`, `"x"`, `[[]] `, `{"a":1}{`, "\ufeff1", `nul`, ``, `{"a":{"a":null}}`, `["\ud83d\ude00", "\ud800", "\\"]`} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -60,13 +61,31 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		var want any
-		if json.Unmarshal(text, &want) != nil || depth(text) > maxDepth {
-			return // a number beyond float64
+		if json.Unmarshal(text, &want) != nil || !utf8.Valid(text) || depth(want) > maxDepth {
+			return // a number beyond float64, or what is no data of an event
 		}
 		if got := floats(got); !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q is %#v, want %#v", text, got, want)
 		}
 	})
+}
+
+// depth returns how deep arrays and objects are nested in v.
+func depth(v any) int {
+	most := 0
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			most = max(most, depth(e))
+		}
+		return most + 1
+	case map[string]any:
+		for _, e := range v {
+			most = max(most, depth(e))
+		}
+		return most + 1
+	}
+	return 0
 }
 
 // floats makes every number of v a float64.
