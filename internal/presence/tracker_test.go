@@ -184,7 +184,7 @@ func TestJoinAndLeave(t *testing.T) {
 		w.Disconnect("unknown")
 		time.Sleep(grace - 1)
 		w.expect("room/1", "join ann 1", "join bob 2")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.expect("room/1", "join ann 1", "join bob 2", "leave ann 1")
 		w.Disconnect("2")
 		time.Sleep(grace)
@@ -479,7 +479,7 @@ func TestOtherNodes(t *testing.T) {
 		peer("bob", 1)
 		time.Sleep(presence.DefaultSilence + grace - 1)
 		w.expect("room/1", "join ann 1", "join cyd 3", "leave ann 2")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.expect("room/1", "join ann 1", "join cyd 3", "leave ann 2", "leave bob 1")
 
 		// What n1 knows of n2 from the log alone lives as long as n2 does.
@@ -492,7 +492,7 @@ func TestOtherNodes(t *testing.T) {
 		if l := w.List("room/1", "", 10); l.Count != 2 {
 			t.Errorf("List = %+v", l)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if got := w.told("room/1"); got[len(got)-1] != "leave dan 1" {
 			t.Errorf("told %q", got)
 		}
