@@ -133,7 +133,7 @@ func (a *Authenticator) Revoke(r Revocation, at time.Time) error {
 		return err
 	}
 	a.revoked.add(r, at, a.rules.Load().maxLifetime())
-	a.watched.judge()
+	a.watched.revoke(r)
 	return nil
 }
 

@@ -80,7 +80,7 @@ func (c *Config) compile() (*rules, []Fault) {
 	switch {
 	case rs.ticketTTL == 0:
 		rs.ticketTTL = DefaultTicketTTL
-	case rs.ticketTTL < 0 || rs.ticketTTL > MaxTicketTTL:
+	case rs.ticketTTL < time.Second || rs.ticketTTL > MaxTicketTTL:
 		check.fault("tickets.ttl", "%v is not between 1s and %v", rs.ticketTTL, MaxTicketTTL)
 	}
 	if key, ok := check.secret("tickets", "key", c.Tickets.Key, c.Tickets.KeyFile); ok && key != nil {

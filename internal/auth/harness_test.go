@@ -158,11 +158,6 @@ func jwkSet(keys ...map[string]any) string {
 	return string(b)
 }
 
-// network is a RoundTripper that answers by a function.
-type network func(*http.Request) (*http.Response, error)
-
-func (n network) RoundTrip(r *http.Request) (*http.Response, error) { return n(r) }
-
 func answer(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: http.Header{}, Body: io.NopCloser(bytes.NewReader([]byte(body)))}
 }

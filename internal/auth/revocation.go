@@ -76,6 +76,23 @@ func (r Revocation) ID() string {
 	return "iss:" + r.Issuer
 }
 
+// concerns reports whether r revokes a credential.
+func (r Revocation) concerns(id *identity) bool {
+	switch {
+	case r.Key != "":
+		return r.Key == id.Key
+	case id.Issuer == "":
+		return false
+	case r.JTI != "":
+		return r.JTI == id.JTI
+	case r.Issuer != id.Issuer:
+		return false
+	case r.Subject != "":
+		return r.Subject == id.Subject
+	}
+	return id.IssuedAt < r.IssuedBefore
+}
+
 // revocations is the set that is in force.
 type revocations struct {
 	mu   sync.RWMutex
@@ -122,17 +139,14 @@ func (rs *revocations) has(id *identity) bool {
 	if len(rs.byID) == 0 {
 		return false
 	}
-	in := func(r Revocation) bool { _, ok := rs.byID[r.ID()]; return ok }
-	switch {
-	case id.Key != "":
-		return in(Revocation{Key: id.Key})
-	case id.Issuer == "":
-		return false
-	case id.JTI != "" && in(Revocation{JTI: id.JTI}), id.Subject != "" && in(Revocation{Issuer: id.Issuer, Subject: id.Subject}):
-		return true
+	for _, r := range []Revocation{
+		{Key: id.Key}, {JTI: id.JTI}, {Issuer: id.Issuer, Subject: id.Subject}, {Issuer: id.Issuer},
+	} {
+		if found, ok := rs.byID[r.ID()]; ok && found.concerns(id) {
+			return true
+		}
 	}
-	old, ok := rs.byID[Revocation{Issuer: id.Issuer}.ID()]
-	return ok && id.IssuedAt < old.IssuedBefore
+	return false
 }
 
 // list returns the revocations in force, in no order.

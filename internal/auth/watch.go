@@ -3,6 +3,8 @@ package auth
 import (
 	"container/heap"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -89,7 +91,7 @@ func (w *watched) add(e *watch) (stop func()) {
 	w.mu.Unlock()
 	// Only now, so that a revocation or reload that has just been made is seen
 	// here or sees e.
-	end, reason := w.a.judge(e)
+	end, reason := w.a.rules.Load().endOf(e.p), w.a.judge(e)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if reason != "" {
@@ -220,16 +222,30 @@ func (w *watched) ask(ctx context.Context, e *watch) {
 	e.ended(reason)
 }
 
+// revoke tells those that a revocation concerns.
+func (w *watched) revoke(r Revocation) {
+	var over []*watch
+	w.mu.Lock()
+	for e := range w.all {
+		if r.concerns(&e.p.id) {
+			w.drop(e)
+			over = append(over, e)
+		}
+	}
+	w.mu.Unlock()
+	for _, e := range over {
+		e.ended(Revoked)
+	}
+}
+
 // judge looks at all again, and tells those that may not go on.
 func (w *watched) judge() {
 	w.mu.Lock()
-	all := make([]*watch, 0, len(w.all))
-	for e := range w.all {
-		all = append(all, e)
-	}
+	all := slices.Collect(maps.Keys(w.all))
 	w.mu.Unlock()
 	for _, e := range all {
-		end, reason := w.a.judge(e)
+		reason := w.a.judge(e)
+		end := w.a.rules.Load().endOf(e.p)
 		w.mu.Lock()
 		_, there := w.all[e]
 		switch {
@@ -247,25 +263,19 @@ func (w *watched) judge() {
 	}
 }
 
-// judge returns why e may not go on by the rules and revocations of now, ""
-// and until when if it may.
-func (a *Authenticator) judge(e *watch) (end time.Time, reason string) {
+// judge returns why e may not go on by the rules and revocations of now, "" if
+// it may.
+func (a *Authenticator) judge(e *watch) (reason string) {
 	rs := a.rules.Load()
-	end = e.p.Expires
-	if key := rs.keys[e.p.id.Key]; key != nil {
-		end = earliest(end, key.expires)
-	}
-	switch {
+	switch end := rs.endOf(e.p); {
 	case !end.IsZero() && !time.Now().Before(end):
-		return end, Expired
-	case a.revoked.has(&e.p.id), rs.holds(e.p) != "":
-		return end, Revoked
-	case e.p.hook != nil && e.p.hook.alone && rs.hook == nil:
-		return end, Revoked
+		return Expired
+	case a.revoked.has(&e.p.id), rs.holds(e.p) != "", e.p.hook != nil && e.p.hook.alone && rs.hook == nil:
+		return Revoked
 	case e.use.Do != Open && len(a.missing(rs.grantsOf(e.p), e.use.Do, e.use.Topics)) > 0:
-		return end, Forbidden
+		return Forbidden
 	}
-	return end, ""
+	return ""
 }
 
 func (w *watched) close() {

@@ -313,6 +313,25 @@ func TestWatchingManyAtOnce(t *testing.T) {
 	})
 }
 
+// Ten thousand streams of one subject have been told when Revoke returns, and
+// those of others go on.
+func TestRevocationEndsManyStreams(t *testing.T) {
+	a := newAuth(t, Config{Issuers: []IssuerConfig{secretIssuer()}}, nil)
+	const n = 10_000
+	ended := 0
+	for i := range n {
+		token := &Principal{Method: ByJWT, Expires: time.Now().Add(time.Hour), own: Grants{Subscribe: []string{"room/*"}}}
+		token.id = identity{Issuer: testIssuer, Subject: fmt.Sprint("u", i%2), Print: a.rules.Load().issuers[testIssuer].static[0].print}
+		a.Watch(token, Use{Subscribe, []string{"room/a"}}, func(string) { ended++ })
+	}
+	if err := a.Revoke(Revocation{Issuer: testIssuer, Subject: "u1"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if ended != n/2 || a.Watched() != n/2 {
+		t.Errorf("%d were told, %d go on", ended, a.Watched())
+	}
+}
+
 func TestCloseEndsWatching(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuth(t, Config{Issuers: []IssuerConfig{secretIssuer()}}, nil)
