@@ -124,6 +124,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	header := w.Header()
 	header.Set("Tailrace-Connection", s.id)
 	header.Set("Tailrace-Heartbeat", strconv.Itoa(int(s.every)))
+	s.opened = true
 	if h.opts.OnConnect != nil {
 		h.opts.OnConnect(s.Info())
 	}
@@ -246,13 +247,12 @@ func (h *Hub) forget(s *stream, reason string) {
 	if j, ok := s.wants.filter.(*judge); ok {
 		h.judges.leave(j)
 	}
-	port := s.port.Load()
-	if port != nil {
+	if port := s.port.Load(); port != nil {
 		port.passed()
 	}
 	h.giveUp(s)
 	h.counters.disconnect(reason)
-	if h.opts.OnDisconnect != nil && (s.fast != nil || port.out != nil) {
+	if h.opts.OnDisconnect != nil && s.opened {
 		info := s.Info()
 		info.Reason = reason
 		h.opts.OnDisconnect(info)

@@ -31,6 +31,7 @@ type stream struct {
 	onEnd func() // of the subscription
 	form  form
 
+	opened   bool // OnConnect has been told
 	hello    bool // all control events
 	snapshot bool // a gap is followed by a snapshot
 	gapNew   bool // or by what is new
