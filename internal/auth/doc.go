@@ -10,5 +10,5 @@
 // spent, through functions of its caller.
 //
 // Refusals are problems (RFC 9457) whose detail says which check failed. None
-// holds a secret, a token, or any part of one.
+// holds a secret or a credential.
 package auth
