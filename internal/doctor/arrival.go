@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -21,37 +22,35 @@ const (
 	probeType = "doctor"
 )
 
+// lags are how long after the answers to their publisher events came, in
+// order; less than nothing if they came first.
+type lags []time.Duration
+
+// typical is the least but one: of one alone a busy machine may be the reason,
+// or a lucky moment.
+func (l lags) typical() time.Duration {
+	if len(l) < 2 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(l))[1]
+}
+
+func (l lags) areLate() bool { return l.typical() >= lateAfter }
+
+// slower returns the greater of each two.
+func (l lags) slower(other lags) lags {
+	most := slices.Clone(l)
+	for i := range min(len(l), len(other)) {
+		most[i] = max(l[i], other[i])
+	}
+	return most
+}
+
 // delivery is how the events came on one stream.
 type delivery struct {
 	*ear
-	lags []time.Duration // from the answer to the publisher; may be negative
-	held bool            // an event did not come while the stream was open
-}
-
-// isLate says whether all events but one came late: one alone may have met a
-// busy machine.
-func (d *delivery) isLate() bool {
-	late := 0
-	for _, lag := range d.lags {
-		if lag >= lateAfter {
-			late++
-		}
-	}
-	return d.held || len(d.lags) > 1 && late >= len(d.lags)-1
-}
-
-// typicalLag is the least delay but one.
-func (d *delivery) typicalLag() time.Duration {
-	least := time.Hour
-	second := least
-	for _, lag := range d.lags {
-		if lag < least {
-			least, second = lag, least
-		} else {
-			second = min(second, lag)
-		}
-	}
-	return second
+	lags lags
+	held bool // an event did not come while the stream was open
 }
 
 // stream looks at how events arrive: as they are, and compressed if the way
@@ -113,7 +112,7 @@ func (x *exam) stream(ctx context.Context) bool {
 func (x *exam) publishProbes(ctx context.Context, streams ...*delivery) int {
 	for n := range probes {
 		began := time.Now()
-		resp, err := x.do(x.events(ctx, http.MethodPost, url.Values{"event": {probeType}}, fmt.Sprintf("probe %d of %d", n+1, probes)))
+		resp, err := x.publish(ctx, n)
 		answered := time.Now()
 		if err != nil || resp.StatusCode != http.StatusOK {
 			f := Finding{
@@ -154,27 +153,47 @@ func (x *exam) publishProbes(ctx context.Context, streams ...*delivery) int {
 	return probes
 }
 
-// judgeProbes tells buffering and compression from how the events came.
+// publish publishes an event, and once more if the proxy failed to reach the
+// server: it may have picked a connection that the server was about to close.
+// The id makes one event of the two.
+func (x *exam) publish(ctx context.Context, n int) (*answer, error) {
+	query := url.Values{"event": {probeType}, "id": {fmt.Sprintf("%s-%d", x.name, n)}}
+	data := fmt.Sprintf("probe %d of %d", n+1, probes)
+	resp, err := x.do(x.events(ctx, http.MethodPost, query, data))
+	if err != nil || isGateway(resp.StatusCode) {
+		resp, err = x.do(x.events(ctx, http.MethodPost, query, data))
+	}
+	return resp, err
+}
+
+// judgeProbes tells buffering and compression from how the events came. Who
+// waits for more to send delays now the one stream and now the other.
 func (x *exam) judgeProbes(plain, packed *delivery) {
-	f := Finding{Check: checkBuffering, Level: OK, What: "events arrive at once", How: fmt.Sprintf("%d events came one by one, %v after their publisher's answer", probes, shown(plain.typicalLag()))}
+	came := plain.lags
+	if packed.encoding() == "" {
+		came = came.slower(packed.lags)
+	}
+	f := Finding{
+		Check: checkBuffering, Level: Fault, Change: "let the proxy pass on at once what it gets", Config: x.config(checkBuffering),
+	}
 	switch {
 	case plain.held && len(plain.events) == 0:
-		f.What, f.How = "events do not come through", fmt.Sprintf("%d events were published, and none came", probes)
+		f.What = "events do not come through"
+		f.How = fmt.Sprintf("%d events were published, and none came", probes)
 	case plain.held:
 		f.What = "events are held back: something between buffers answers"
 		f.How = fmt.Sprintf("an event that was published did not come within %v; %d came together when the stream ended", patience, len(plain.events)-len(plain.lags))
-	case plain.isLate():
+	case came.areLate():
 		f.What = "events are delayed: something between waits for more to send"
-		f.How = fmt.Sprintf("each of %d events came %v or more after its publisher's answer", probes-1, shown(plain.typicalLag()))
-	}
-	if plain.isLate() {
-		f.Level = Fault
-		f.Change = "let the proxy pass on at once what it gets"
-		f.Config = x.config(checkBuffering)
+		f.How = fmt.Sprintf("each of %d events came %v or more after its publisher's answer", probes-1, round(came.typical()))
+	default:
+		f = Finding{Check: checkBuffering, Level: OK, What: "events arrive at once"}
+		f.How = fmt.Sprintf("%d events came one by one, %v after their publisher's answer", probes, round(max(came.typical(), 0)))
 	}
 	x.held = plain.held
 	x.add(f)
-	x.compression(packed, packed.isLate() && !plain.isLate())
+	late := packed.held || packed.encoding() != "" && packed.lags.areLate()
+	x.compression(packed, late && f.Level == OK)
 }
 
 // judgeOpening tells what can be told without events: the head and a first
@@ -195,13 +214,17 @@ func (x *exam) judgeOpening(plainOpens, packedOpens bool, packed *delivery) {
 // compression judges the stream for which compression was accepted. holdsBack
 // says that it is late, and would not be without.
 func (x *exam) compression(packed *delivery, holdsBack bool) {
+	if !packed.isStream() {
+		x.add(Finding{Check: checkCompression, Level: Unseen, What: "the stream that accepts compression did not open", How: packed.failure()})
+		return
+	}
 	encoding := packed.encoding()
 	f := Finding{Check: checkCompression, Level: OK, What: "streams are not compressed, though it was offered"}
 	switch {
 	case holdsBack:
 		f.Level = Fault
 		f.What = "compression holds events back"
-		f.How = "they come late to those who accept it, as browsers do, and in time to others"
+		f.How = "events come in time, but not to those who accept compression, as browsers do"
 		if encoding != "" {
 			f.How += "; Content-Encoding is " + encoding
 		}
@@ -224,7 +247,3 @@ func (x *exam) forget(ctx context.Context) {
 		x.do(x.request(ctx, http.MethodDelete, "/v1/topics/"+x.opts.Topic, nil, ""))
 	}
 }
-
-// shown is a delay for people: what is less than nothing was answered later
-// than it came.
-func shown(d time.Duration) time.Duration { return round(max(d, 0)) }

@@ -87,6 +87,7 @@ type exam struct {
 	opts   Options
 	base   *url.URL // its path ends with a slash
 	client *http.Client
+	name   string // of this examination, unlike that of any other
 	made   bool   // the topic is a new one
 	proxy  proxy  // set by the first check
 	cursor string // of the end of the topic before anything was published
@@ -112,9 +113,10 @@ func newExam(opts Options) (*exam, error) {
 	if o, err := url.Parse(opts.Origin); opts.Origin != "" && (err != nil || o.Scheme+"://"+o.Host != opts.Origin) {
 		return nil, fmt.Errorf("doctor: %q is no origin: write scheme and host, such as https://app.example.com", opts.Origin)
 	}
+	name := strings.ToLower(rand.Text()[:12])
 	made := opts.Topic == ""
 	if made {
-		opts.Topic = "doctor/" + strings.ToLower(rand.Text()[:12])
+		opts.Topic = "doctor/" + name
 	}
 	if opts.Streams == 0 {
 		opts.Streams = defaultStreams
@@ -123,6 +125,7 @@ func newExam(opts Options) (*exam, error) {
 	return &exam{
 		opts:   opts,
 		base:   base,
+		name:   name,
 		made:   made,
 		report: Report{URL: base.String(), Topic: opts.Topic},
 		client: &http.Client{

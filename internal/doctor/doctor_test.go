@@ -323,7 +323,7 @@ func TestFaultsAreNamed(t *testing.T) {
 			})
 		}, faults: "clock", says: "differ by"},
 
-		{name: "few streams", between: atMost(4), faults: "streams", says: "others are answered 503"},
+		{name: "few streams", between: atMost(4), faults: "streams", says: "it is answered 503"},
 
 		{name: "CORS", between: cross(func(bool, http.Header) {}), opts: Options{Origin: testOrigin}, says: "may subscribe and resume"},
 		{name: "CORS not allowed", opts: Options{Origin: testOrigin}, faults: "cors", says: "OPTIONS is answered 405"},

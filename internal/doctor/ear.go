@@ -3,6 +3,7 @@ package doctor
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -143,6 +144,17 @@ func (e *ear) encoding() string {
 
 // isStream says whether the answer is what an EventSource takes.
 func (e *ear) isStream() bool { return e.resp != nil && isEventStream(e.resp) }
+
+// failure says why there is no stream.
+func (e *ear) failure() string {
+	switch {
+	case e.resp != nil:
+		return "it is answered " + e.resp.Status
+	case e.err != nil && !errors.Is(e.err, context.Canceled):
+		return reason(e.err)
+	}
+	return "its head did not come"
+}
 
 // close ends the stream and waits until nothing is noted any more: its fields
 // can then be read without the lock.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -35,12 +34,8 @@ func (x *exam) many(ctx context.Context) {
 		case e.isStream():
 			open++
 			connection = e.resp.Header.Get("Tailrace-Connection")
-		case e.resp != nil:
-			why = "others are answered " + e.resp.Status
-		case e.err != nil && e.err != io.EOF:
-			why = "others fail: " + reason(e.err)
 		default:
-			why = fmt.Sprintf("others have no answer within %v", 2*patience)
+			why = "of another one: " + e.failure()
 		}
 		e.mu.Unlock()
 	}

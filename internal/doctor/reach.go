@@ -48,7 +48,7 @@ func (x *exam) reach(ctx context.Context) (bool, error) {
 			How: refusal(resp.Response, resp.body), Change: "give a --token that may subscribe to " + x.opts.Topic + ", or a --topic that it may",
 		})
 		return false, ErrRefused
-	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:
+	case isGateway(status):
 		x.add(Finding{
 			Check: checkReach, Level: Fault, What: "the server itself does not answer, or not now",
 			How: refusal(resp.Response, resp.body), Change: "look whether the server runs, and at the address that the proxy has of it",
@@ -61,6 +61,12 @@ func (x *exam) reach(ctx context.Context) (bool, error) {
 		Change: "pass the path on unchanged, and give the prefix with the URL if the proxy has one",
 	})
 	return false, nil
+}
+
+// isGateway says whether a status is that of a proxy without its server, or of
+// a server that is busy.
+func isGateway(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
 // unreached files why there was no answer.
