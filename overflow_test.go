@@ -237,16 +237,16 @@ func testOverflowOfAMixedSelection(t *testing.T) {
 		t.Run(c.query, func(t *testing.T) {
 			s := overflowSite(t)
 			r := s.mustOpen(t, c.query)
-			s.flood(t, c.topic, 0, 100, r)
+			s.flood(t, c.topic, 0, 60, r)
 			if c.want == tailrace.Resume {
-				for want := range 100 {
+				for want := range 60 {
 					if got := numberOf(t, r.next(t)); got != want {
 						t.Fatalf("event %d, want %d", got, want)
 					}
 				}
 				return
 			}
-			ev, _, _ := r.prefix(t, 100)
+			ev, _, _ := r.prefix(t, 60)
 			overflowGap(t, ev)
 			got := tailrace.SkipToNow
 			if r.next(t).Type == "tailrace.snapshot" {

@@ -30,14 +30,18 @@ type crowd struct {
 func TestCrowd(t *testing.T) { bothEngines(t, testCrowd) }
 
 func testCrowd(t *testing.T) {
+	n := 200
+	if long {
+		n = 1000
+	}
 	for name, c := range map[string]crowd{
 		"many streams of one topic": {
-			streams: 600, topics: 1, events: 10,
+			streams: 2 * n, topics: 1, events: 10,
 			query: func(int) string { return "topic=c/0" },
 			has:   func(int) []int { return []int{0} },
 		},
 		"many topics a stream": {
-			streams: 300, topics: 1000, events: 1,
+			streams: n, topics: 1000, events: 1,
 			query: func(i int) string {
 				var parts []string
 				for k := range 20 {
@@ -53,16 +57,16 @@ func testCrowd(t *testing.T) {
 			},
 		},
 		"many topics, a stream for one in ten": {
-			streams: 300, topics: 3000, events: 1,
+			streams: n, topics: 10 * n, events: 1,
 			query: func(i int) string { return fmt.Sprint("topic=c/", 10*i) },
 			has:   func(i int) []int { return []int{10 * i} },
 		},
 		"many patterns": {
-			streams: 300, topics: 300, events: 2,
+			streams: n, topics: n, events: 2,
 			query: func(i int) string {
-				return fmt.Sprintf("topic=c/%d&topic=*/%d&topic=c%d/**&topic=c/%d/*", i, (i+1)%300, i, i)
+				return fmt.Sprintf("topic=c/%d&topic=*/%d&topic=c%d/**&topic=c/%d/*", i, (i+1)%n, i, i)
 			},
-			has: func(i int) []int { return []int{i, (i + 1) % 300} },
+			has: func(i int) []int { return []int{i, (i + 1) % n} },
 		},
 	} {
 		t.Run(name, func(t *testing.T) { c.test(t) })
