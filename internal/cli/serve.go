@@ -25,13 +25,15 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the server",
 		Long: `Runs the server. With --dev it listens on this machine only, needs no
-credentials, shows a start page, and keeps its log in ./data.
+credentials, shows a start page, and keeps its log in ./data. Without --dev the
+section auth has to say who may do what: an API key, an issuer of tokens, a hook,
+or what needs no credentials. tailrace config init writes a file to start from.
 
 Every key is also a variable (--drain.window is TAILRACE_DRAIN_WINDOW) and a key
 of the file that --config names. A flag wins over a variable, that over the file.
 The first SIGINT or SIGTERM drains, the second ends the process now; what was
 acknowledged is on disk either way.`,
-		Example: "  tailrace serve --dev",
+		Example: "  tailrace serve --dev\n  tailrace serve --config tailrace.yaml",
 		Args:    cobra.NoArgs,
 	}
 	load := a.configFlags(cmd)
@@ -40,18 +42,15 @@ acknowledged is on disk either way.`,
 		if err != nil {
 			return err
 		}
-		if !dev {
-			return exit(exitConfiguration, errors.New("serve needs --dev: this version has no auth yet, and without it the server would be open to everybody.\n"+
-				"With --dev it listens on this machine only: tailrace serve --dev"))
-		}
-		return a.serve(ctx, c)
+		return a.serve(ctx, c, dev)
 	})
 	return cmd
 }
 
 // serve runs until ctx ends and the server has drained.
-func (a *app) serve(ctx context.Context, c *config.Config) error {
+func (a *app) serve(ctx context.Context, c *config.Config, dev bool) error {
 	logger := a.logger(c)
+	var srv *server.Server // set before the hub has a stream
 	log, err := openLog(c, logger)
 	if err != nil {
 		return err
@@ -78,14 +77,18 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		DisableFastEngine: c.Engine == "portable",
 
 		OnConnect:    func(s tailrace.ConnInfo) { logStream(logger, "stream opened", s) },
-		OnDisconnect: func(s tailrace.ConnInfo) { logStream(logger, "stream ended", s) },
+		OnDisconnect: func(s tailrace.ConnInfo) {
+			srv.StreamEnded(s)
+			logStream(logger, "stream ended", s)
+		},
 	})
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	srv, err := server.New(hub, &server.Options{
+	opts := &server.Options{
 		Addr:           c.Listen.HTTP,
-		Dev:            true,
+		Dev:            dev,
+		Auth:           c.Auth,
 		H2C:            c.Listen.H2C,
 		CertFile:       c.Listen.TLS.CertFile,
 		KeyFile:        c.Listen.TLS.KeyFile,
@@ -98,9 +101,12 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 		DrainMax:       orNever(c.Drain.Max),
 		Version:        thisBuild().Version,
 		NoMetrics:      !c.Telemetry.Metrics,
-		Pages:          startPage(c, hub),
 		Logger:         logger,
-	})
+	}
+	if dev {
+		opts.Pages = startPage(c, hub)
+	}
+	srv, err = server.New(hub, opts)
 	var addr net.Addr
 	if err == nil {
 		addr, err = srv.Listen()
@@ -111,7 +117,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(ctx), log.Close())
 	}
-	a.welcome(c, addr)
+	a.welcome(c, addr, dev)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go a.keepMemory(ctx, hub)
@@ -124,6 +130,9 @@ func (a *app) serve(ctx context.Context, c *config.Config) error {
 var keepAll = []tailrace.TopicRule{
 	{Pattern: "**", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
 	{Pattern: "$config/**", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
+	{Pattern: "$revocations/**", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
+	{Pattern: "$revocations", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
+	{Pattern: "$tickets", Policy: tailrace.Policy{MaxAge: -1, MaxBytes: -1, IdleDelete: -1}},
 }
 
 // orNever is d in the server's options, where negative is none and 0 the default.
@@ -181,7 +190,7 @@ func startPage(c *config.Config, hub *tailrace.Hub) http.Handler {
 }
 
 // welcome tells where the server is and how to try it.
-func (a *app) welcome(c *config.Config, addr net.Addr) {
+func (a *app) welcome(c *config.Config, addr net.Addr, dev bool) {
 	scheme, trust := "http", ""
 	if c.Listen.TLS.CertFile != "" {
 		scheme, trust = "https", "--cacert "+c.Listen.TLS.CertFile+" "
@@ -191,6 +200,10 @@ func (a *app) welcome(c *config.Config, addr net.Addr) {
 		where = "memory, until the process ends"
 	}
 	base := scheme + "://" + addr.String()
+	if !dev {
+		fmt.Fprintf(a.err, "tailrace %s is at %s; the log is in %s\n", thisBuild().Version, base, where)
+		return
+	}
 	fmt.Fprintf(a.err, `
   Tailrace %s is at %s
 

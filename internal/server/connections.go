@@ -2,7 +2,9 @@ package server
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 	"github.com/tailrace/tailrace/internal/problem"
 )
 
@@ -23,28 +26,92 @@ var controlProblems = []string{
 
 // connection is an open stream as the API shows it.
 type connection struct {
-	ID         string    `json:"id"`
-	Principal  string    `json:"principal,omitempty"`
-	Topics     []string  `json:"topics"`
-	Cursor     string    `json:"cursor,omitempty"`
-	LagEvents  int64     `json:"lag_events"`
-	Opened     time.Time `json:"opened"`
-	SentEvents int64     `json:"sent_events"`
-	SentBytes  int64     `json:"sent_bytes"`
-	Protocol   string    `json:"protocol"`
-	Engine     string    `json:"engine"`
-	IP         string    `json:"ip"`
-	UserAgent  string    `json:"user_agent,omitempty"`
-	Client     string    `json:"client,omitempty"`
-	Node       string    `json:"node"`
+	ID         string          `json:"id"`
+	Principal  string          `json:"principal,omitempty"`
+	Payload    json.RawMessage `json:"payload,omitempty"`
+	Topics     []string        `json:"topics"`
+	Cursor     string          `json:"cursor,omitempty"`
+	LagEvents  int64           `json:"lag_events"`
+	Opened     time.Time       `json:"opened"`
+	SentEvents int64           `json:"sent_events"`
+	SentBytes  int64           `json:"sent_bytes"`
+	Protocol   string          `json:"protocol"`
+	Engine     string          `json:"engine"`
+	IP         string          `json:"ip"`
+	UserAgent  string          `json:"user_agent,omitempty"`
+	Client     string          `json:"client,omitempty"`
+	Node       string          `json:"node"`
+	Expires    *time.Time      `json:"expires,omitempty"` // end of the credential
 }
 
 func (s *Server) connection(c *tailrace.ConnInfo) connection {
-	return connection{
+	shown := connection{
 		ID: c.ID, Principal: c.Principal, Topics: slices.Concat([]string{}, c.Select.Topics, c.Select.Patterns), Cursor: cursorText(c.Cursor),
 		LagEvents: c.LagEvents, Opened: c.Opened.UTC().Truncate(time.Millisecond), SentEvents: c.SentEvents, SentBytes: c.SentBytes,
 		Protocol: c.Protocol, Engine: c.Engine, IP: hostOf(c.Addr), UserAgent: c.UserAgent, Client: c.Client, Node: s.opts.Node,
 	}
+	if w := s.watches.get(c.ID); w != nil {
+		shown.Payload = w.principal.Payload
+		if end := w.principal.Expires.UTC().Truncate(time.Millisecond); !w.principal.Expires.IsZero() {
+			shown.Expires = &end
+		}
+	}
+	return shown
+}
+
+// refreshToken puts the bearer of the request in the place of whoever opened a
+// stream, so that the stream outlives the credential it was opened with. It
+// must be the same principal, who may still read all of it, and by the same
+// filter, which a stream keeps.
+func (s *Server) refreshToken(w http.ResponseWriter, c *call) error {
+	if s.auth == nil {
+		return errDevAuth()
+	}
+	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	if c.principal.Carrier != auth.InHeader {
+		return problem.New("unauthenticated", "send the new token as Authorization: Bearer")
+	}
+	old := s.watches.get(c.name)
+	if old == nil {
+		return tailrace.ErrNoConnection
+	}
+	if !old.principal.SameAs(c.principal) {
+		return problem.New("principal-mismatch", "the stream was opened by another principal")
+	}
+	if err := s.decide(c, auth.Subscribe, old.topics); err != nil {
+		return err
+	}
+	switch p := c.principal; {
+	case !old.principal.SameAs(p):
+		return problem.New("principal-mismatch", "the stream was opened by another principal")
+	case !sameFilter(old.principal, p):
+		return problem.New("principal-mismatch", "the new token has another filter, which an open stream cannot take; open a new one")
+	}
+	next := s.watchStream(c.name, c.principal, old.topics)
+	if !s.watches.replace(c.name, old, next) {
+		next.stop()
+		return tailrace.ErrNoConnection
+	}
+	old.stop()
+	return noContent(w)
+}
+
+// sameFilter reports whether the filters of two principals let the same events
+// pass.
+func sameFilter(p, q *auth.Principal) bool {
+	return slices.Equal(p.Filters, q.Filters) && (len(p.Filters) == 0 || reflect.DeepEqual(filterClaims(p), filterClaims(q)))
+}
+
+// filterClaims are the claims that say something of the principal, and not of
+// the token.
+func filterClaims(p *auth.Principal) map[string]any {
+	claims := p.Claims()
+	for _, name := range []string{"exp", "iat", "nbf", "jti"} {
+		delete(claims, name)
+	}
+	return claims
 }
 
 // filter reports which connections the parameters topic, principal and node

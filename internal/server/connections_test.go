@@ -81,12 +81,14 @@ func TestConnectionManager(t *testing.T) {
 	if !strings.Contains(lines, "retry: ") || !strings.Contains(lines, "event: tailrace.close\n") || !strings.Contains(lines, "maintenance") {
 		t.Errorf("a disconnected stream ended with\n%s", lines)
 	}
+	h.eventually("the stream to be forgotten", func() bool { return h.do("GET", "/v1/connections/"+two.id(), "").StatusCode == 404 })
 	h.do("GET", "/v1/connections/"+two.id(), "").wantStatus(t, 404).wantProblem(t, "connection-not-found")
 	h.do("DELETE", "/v1/connections/"+two.id(), "").wantStatus(t, 404).wantProblem(t, "connection-not-found")
 	h.do("POST", "/v1/connections/"+two.id()+"/events", "x").wantStatus(t, 404).wantProblem(t, "connection-not-found")
 	h.do("DELETE", "/v1/connections", "").wantStatus(t, 400).wantProblem(t, "invalid-request")
 	h.do("DELETE", "/v1/connections?topic=demo", "").wantStatus(t, 204)
 	one.rest()
+	h.eventually("one connection to be left", func() bool { return count("") == 1 })
 	if got := count(""); got != 1 {
 		t.Errorf("%v connections are left", got)
 	}

@@ -32,6 +32,9 @@ func (s *Server) setCORS(h http.Header, r *http.Request) {
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", corsExposed)
+	if cookie := s.cookie.Load(); cookie.Enabled && originAllowed(cookie.Origins, origin) {
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
 	h.Set("Timing-Allow-Origin", origin)
 }
 

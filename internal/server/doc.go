@@ -11,7 +11,10 @@
 // The router works on the escaped path, does not clean it, and never
 // redirects: a topic's name is everything behind the prefix, decoded once.
 //
-// There is no authorisation yet, so a server runs in dev mode only: on
-// loopback, everything granted, closed to pages of other origins and to names
-// that are rebound to loopback.
+// Every request is decided by package auth, as its endpoint says: before a body
+// is read, and about exactly the topics that are served. Streams, uploads and
+// long-polls are watched, and end when their principal may not go on. In dev
+// mode nobody is asked: the server is on loopback, everything is granted, and
+// it is closed to pages of other origins and to names that are rebound to
+// loopback.
 package server

@@ -7,11 +7,28 @@ import (
 	"github.com/tailrace/tailrace"
 )
 
-// faultyLog is a log whose calls fail when they are told to. The hub's own
-// reads of it go on.
+// faultyLog is a log whose calls fail when they are told to. Reads fail only
+// of what was revoked: the hub's own go on.
 type faultyLog struct {
 	tailrace.Log
-	fault atomic.Pointer[func() error]
+	fault     atomic.Pointer[func() error]
+	readFault atomic.Pointer[error]
+}
+
+// failRead makes reads of the revocations return err; nil heals them.
+func (l *faultyLog) failRead(err error) {
+	if err == nil {
+		l.readFault.Store(nil)
+		return
+	}
+	l.readFault.Store(&err)
+}
+
+func (l *faultyLog) Read(ctx context.Context, q tailrace.Query) (tailrace.Page, error) {
+	if err := l.readFault.Load(); err != nil && len(q.Select.Topics) > 0 && q.Select.Topics[0] == revocationsTopic {
+		return tailrace.Page{}, *err
+	}
+	return l.Log.Read(ctx, q)
 }
 
 // fail makes calls return what f returns; nil heals the log.

@@ -71,6 +71,9 @@ func (s *Server) admit(r *http.Request) error {
 	if fields > maxHeaderFields || size > maxHeaderBytes {
 		return problem.New("headers-too-large", "the header has %d fields and %d bytes, the limits are %d and %d", fields, size, maxHeaderFields, maxHeaderBytes)
 	}
+	if !s.opts.Dev {
+		return nil // who may do what does not hang on where a page comes from; the cookie's does, which auth sees to
+	}
 	host := hostOf(r.Host)
 	if !isLoopbackHost(host) {
 		return problem.New("wrong-host", "in dev mode only localhost, 127.0.0.1 and [::1] are answered, not %q", r.Host)
@@ -110,6 +113,7 @@ func (s *Server) fail(w *response, r *http.Request, id string, err error) {
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
 	s.hurryBody(w, r)
+	s.setChallenge(w.Header(), p)
 	problem.Write(w, p)
 }
 

@@ -31,6 +31,13 @@ func (s *Server) readyz(w http.ResponseWriter, c *call) error {
 	}
 	checks := []check{{Name: "serving", OK: true}, {Name: "log", OK: true}}
 	var refusal *problem.Problem
+	if s.auth != nil {
+		checks = append(checks, check{Name: "revocations", OK: true})
+		if s.revocations.unread.Load() {
+			checks[2] = check{Name: "revocations", Detail: "cannot be read, so that no credential is taken"}
+			refusal = &problem.Problem{Name: "unavailable", Detail: "the revocations cannot be read", RetryAfter: 5 * time.Second}
+		}
+	}
 	if fault := s.checkLog(c.Context()); fault != "" {
 		checks[1] = check{Name: "log", Detail: fault}
 		refusal = &problem.Problem{Name: "unavailable", Detail: "the log is not in order", RetryAfter: 5 * time.Second}

@@ -130,7 +130,7 @@ func TestParametersOfTheHubAreKnown(t *testing.T) {
 		h.do("POST", target, "data: x\n\n", headers...).wantStatus(t, 200)
 	}
 	// What the hub knows and the table does not would be answered 400.
-	for _, param := range []string{"filters", "ticket"} {
+	for _, param := range []string{"filters", "tickets"} {
 		h.do("GET", "/v1/events?topic=t&"+param+"=x", "").wantProblem(t, "unknown-parameter")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 )
 
 // Limits of requests. They are far above what clients of this API send, and
@@ -28,14 +29,17 @@ const (
 	DefaultCORSMaxAge = 2 * time.Hour // what Chromium caps it at
 )
 
-// Options are the options of [New]. Nil is an error, because Dev has to be
-// said; all other fields have defaults.
+// Options are the options of [New]. Nil is an error, because Auth or
+// Dev has to be said; all other fields have defaults.
 type Options struct {
 	Addr string // host:port to listen on; port 0 takes a free one. Default 127.0.0.1:8080
 
-	// Dev grants everything to everyone, on loopback only. It must be set: there
-	// is no other way to authorise yet.
+	// Dev grants everything to everyone, on loopback only; Auth does not count
+	// then. One of the two has to be set.
 	Dev bool
+
+	// Auth says who may do what. Default nobody anything, which is an error.
+	Auth auth.Config
 
 	H2C      bool   // HTTP/2 without TLS, by prior knowledge. Default off
 	CertFile string // TLS certificate chain, PEM; with KeyFile. Default none: plain HTTP
@@ -67,8 +71,8 @@ type Options struct {
 // withDefaults returns a checked copy of o in which zero fields are defaults
 // and negative durations 0.
 func (o *Options) withDefaults() (Options, error) {
-	if o == nil || !o.Dev {
-		return Options{}, errors.New("server: Dev is not set and there is no other authorisation: refusing to grant everything to everyone")
+	if o == nil || !o.Dev && o.Auth.IsZero() {
+		return Options{}, errors.New("server: nothing says who may do what: set Auth, or Dev for this machine only")
 	}
 	opts := *o
 	if opts.Addr == "" {

@@ -32,10 +32,12 @@ var configRule = tailrace.TopicRule{
 // the API owns, that of the configuration. All methods are safe for concurrent
 // use.
 type policies struct {
-	hub  *tailrace.Hub
-	file []tailrace.TopicRule
+	hub     *tailrace.Hub
+	file    []tailrace.TopicRule
+	applied func() // called after other rules are in force, with mu held; nil is nothing
 
-	mu     sync.Mutex // guards what follows, and the order of changes
+	mu     sync.Mutex           // guards what follows, and the order of changes
+	system []tailrace.TopicRule // before all others
 	api    []tailrace.TopicRule
 	head   tailrace.Cursor // of the event that holds api; zero while there was none
 	loaded bool            // api is in force
@@ -78,11 +80,22 @@ func (p *policies) refresh(ctx context.Context) error {
 
 // apply puts api in force; mu is held.
 func (p *policies) apply(api []tailrace.TopicRule, head tailrace.Cursor) error {
-	if err := p.hub.SetRules(slices.Concat([]tailrace.TopicRule{configRule}, api, p.file)); err != nil {
+	if err := p.hub.SetRules(slices.Concat(p.system, api, p.file)); err != nil {
 		return err
 	}
 	p.api, p.head, p.loaded = api, head, true
+	if p.applied != nil {
+		p.applied()
+	}
 	return nil
+}
+
+// setSystem puts other rules of the system in force.
+func (p *policies) setSystem(rules []tailrace.TopicRule) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.system = rules
+	return p.apply(p.api, p.head)
 }
 
 // list returns the rules without the system's, and the ETag.
@@ -114,7 +127,7 @@ func (p *policies) source(topic string) (pattern, source string) {
 	for _, part := range []struct {
 		rules  []tailrace.TopicRule
 		source string
-	}{{[]tailrace.TopicRule{configRule}, "system"}, {p.api, "api"}, {p.file, "file"}} {
+	}{{p.system, "system"}, {p.api, "api"}, {p.file, "file"}} {
 		for _, r := range part.rules {
 			if tailrace.MatchPattern(r.Pattern, topic) {
 				return r.Pattern, part.source

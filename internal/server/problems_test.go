@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 	"github.com/tailrace/tailrace/internal/problem"
 )
 
@@ -40,6 +41,11 @@ func TestEveryProblemTypeIsProduced(t *testing.T) {
 	}
 	get := func(target string, headers ...string) func() answer {
 		return func() answer { return h.do("GET", target, "", headers...) }
+	}
+
+	g := startGuarded(t, nil)
+	by := func(who, method, target, body string, headers ...string) func() answer {
+		return func() answer { return g.do(method, target, body, append(g.as(who), headers...)...) }
 	}
 
 	produce := map[string]func() answer{
@@ -103,6 +109,40 @@ func TestEveryProblemTypeIsProduced(t *testing.T) {
 		"upstream-gap":         publish("/v1/topics/demo", "event: tailrace.gap\ndata: {}\n\n", "Content-Type", "text/event-stream"),
 		"uri-too-long":         get("/livez?_=" + strings.Repeat("x", maxURL)),
 		"wrong-host":           get("/livez", "Host", "evil.example"),
+		"auth-unavailable": func() answer {
+			g := startGuarded(t, nil)
+			g.auth.SetRevocationsKnown(false)
+			return g.do("GET", "/v1/connections", "", g.as("admin")...)
+		},
+		"csrf":          func() answer { return g.do("POST", "/v1/topics/room/1", "x", "Cookie", "__Host-tailrace=x") },
+		"forbidden":     by("reader", "POST", "/v1/topics/room/1", "x"),
+		"invalid-token": func() answer { return g.do("GET", "/v1/topics/room/1", "", bearer("x")...) },
+		"not-supported": get("/v1/revocations"),
+		"principal-mismatch": func() answer {
+			id := g.open("/v1/topics/room/1", g.as("admin")...).id()
+			return g.do("POST", "/v1/connections/"+id+"/token", "", g.as("reader")...)
+		},
+		"rate-limited": func() answer {
+			for {
+				if a := h.do("GET", "/v1/explain?topic=a", ""); a.StatusCode != 200 {
+					return a
+				}
+			}
+		},
+		"ticket-spent": func() answer {
+			ticket := decode[auth.Ticket](t, g.do("POST", "/v1/tickets", `{"topics":["room/1"]}`, g.as("reader")...))
+			g.open(ticket.URL)
+			return g.do("GET", ticket.URL, "")
+		},
+		"token-expired": func() answer {
+			return g.do("GET", "/v1/topics/room/1", "", bearer(token(t, map[string]any{"exp": time.Now().Unix() - 1}))...)
+		},
+		"token-in-url": func() answer { return g.do("GET", "/v1/topics/room/1?token=x", "") },
+		"token-revoked": func() answer {
+			g.do("POST", "/v1/revocations", `{"key":"writer"}`, g.as("admin")...)
+			return g.do("GET", "/v1/topics/room/1", "", g.as("writer")...)
+		},
+		"unauthenticated": func() answer { return g.do("GET", "/v1/topics/room/1", "") },
 
 		// Last: it ends the server.
 		"draining": nil,

@@ -8,6 +8,7 @@ type response struct {
 	http.ResponseWriter
 	status int              // 0 until the head was written
 	onHead func(status int) // called once, on the handler's goroutine
+	before func()           // called once right before the head is written; nil is nothing
 }
 
 func (w *response) WriteHeader(status int) {
@@ -33,6 +34,9 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) sent(status int) {
 	if w.status == 0 {
 		w.status = status
+		if w.before != nil {
+			w.before()
+		}
 		w.onHead(status)
 	}
 }

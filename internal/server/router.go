@@ -8,18 +8,21 @@ import (
 	"strings"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 	"github.com/tailrace/tailrace/internal/problem"
 )
 
 // endpoint is one method of one path.
 type endpoint struct {
 	method   string
-	path     string   // ends in {topic}: the rest of the path; {id}, {name}: one segment
-	do       action   // what the caller must be allowed to
-	params   []string // the query parameters it knows
-	body     bool     // it reads a body; the others refuse one
-	stream   bool     // GET that may stay open: HEAD is not the same without the body
-	problems []string // types it can answer with, besides commonProblems
+	path     string      // ends in {topic}: the rest of the path; {id}, {name}: one segment
+	do       auth.Action // what the caller must be allowed to; Open needs no right and looks at no credential
+	whole    bool        // the right is needed on the server itself, whatever topic= says
+	decides  bool        // serve asks for the right itself: it alone knows the topics, or the credential is what it is about
+	params   []string    // the query parameters it knows
+	body     bool        // it reads a body; the others refuse one
+	stream   bool        // GET that may stay open: HEAD is not the same without the body
+	problems []string    // types it can answer with, besides commonProblems
 	serve    func(w http.ResponseWriter, r *call) error
 }
 
@@ -27,14 +30,17 @@ type endpoint struct {
 var commonProblems = []string{
 	"headers-too-large", "internal", "invalid-parameter", "invalid-request", "method-not-allowed", "not-found",
 	"origin-refused", "unknown-parameter", "conflicting-parameter", "uri-too-long", "wrong-host",
+
+	// Of those that look at credentials, which are most.
+	"auth-unavailable", "csrf", "forbidden", "invalid-token", "rate-limited", "ticket-spent", "token-expired", "token-in-url", "token-revoked", "unauthenticated",
 }
 
 // call is one request at its endpoint.
 type call struct {
 	*http.Request
-	name      string     // what stands for {topic}, {id} or {name}, decoded once
-	query     url.Values // known parameters only
-	principal string     // who asks
+	name      string          // what stands for {topic}, {id} or {name}, decoded once
+	query     url.Values      // known parameters only
+	principal *auth.Principal // who asks; set by decide
 }
 
 // route is a path with its methods.
@@ -142,20 +148,39 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, rt *route, nam
 	if c.name, err = url.PathUnescape(name); err != nil {
 		return problem.New("invalid-request", "the path is not percent-encoded: %v", err)
 	}
-	if c.query, err = parseQuery(r.URL.RawQuery, e.params); err != nil {
-		return err
-	}
+	c.query, err = parseQuery(r.URL.RawQuery, e.params)
 	topics := c.query["topic"]
-	if strings.HasSuffix(rt.path, "{topic}") {
-		if err := checkTopic(c.name); err != nil {
-			return err
-		}
+	if err == nil && strings.HasSuffix(rt.path, "{topic}") {
 		topics = []string{c.name}
+		err = checkTopic(c.name)
 	}
-	if c.principal, err = s.authorise(r, e.do, topics); err != nil {
+	switch {
+	case err != nil && (e.decides || e.do != auth.Open):
+		// A credential that is wrong, or where it should not be, comes first.
+		if refusal := s.authenticate(c); refusal != nil {
+			return refusal
+		}
+	case err == nil && !e.decides && e.do != auth.Open:
+		if e.whole {
+			topics = nil
+		}
+		err = s.decide(c, e.do, topics)
+	}
+	if err != nil {
 		return err
 	}
 	return e.serve(w, c)
+}
+
+// checkSelector refuses what is neither a topic's name nor a pattern.
+func checkSelector(s string) error {
+	if !tailrace.IsPattern(s) {
+		return checkTopic(s)
+	}
+	if err := tailrace.CheckPattern(s); err != nil {
+		return tailrace.InvalidTopic(err)
+	}
+	return nil
 }
 
 // checkTopic refuses what is no topic's name, and patterns.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 	"github.com/tailrace/tailrace/internal/filter"
 )
 
@@ -31,17 +32,21 @@ const http2Streams = 250
 // Server serves a hub over HTTP. It is made by [New]. As an http.Handler it
 // answers without a listener of its own.
 type Server struct {
-	hub       *tailrace.Hub
-	opts      Options
-	authorise authorise
-	routes    []*route
-	policies  *policies
-	filters   *filter.Set
-	metrics   *metrics
-	openapi   json.RawMessage
-	http      *http.Server
-	unused    newConns
-	draining  atomic.Bool
+	hub         *tailrace.Hub
+	opts        Options
+	auth        *auth.Authenticator // nil in dev mode
+	cookie      atomic.Pointer[auth.CookieConfig]
+	watches     watches
+	quotas      quotas
+	routes      []*route
+	policies    *policies
+	revocations revocations
+	filters     *filter.Set
+	metrics     *metrics
+	openapi     json.RawMessage
+	http        *http.Server
+	unused      newConns
+	draining    atomic.Bool
 
 	bodyTime, restTime time.Duration // the constants, shorter in tests
 
@@ -56,7 +61,17 @@ func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{hub: hub, opts: o, filters: filter.NewSet(nil), authorise: grantAll, policies: &policies{hub: hub, file: o.Rules}, bodyTime: bodyTime, restTime: restTime}
+	s := &Server{hub: hub, opts: o, filters: filter.NewSet(nil), policies: &policies{hub: hub, file: o.Rules, system: systemRules(auth.DefaultMaxLifetime)}, bodyTime: bodyTime, restTime: restTime}
+	if s.auth, err = s.newAccess(); err != nil {
+		return nil, err
+	}
+	s.cookie.Store(&auth.CookieConfig{})
+	if s.auth != nil {
+		s.cookie.Store(&o.Auth.Cookie)
+		s.policies.system = systemRules(s.auth.MaxLifetime())
+		s.policies.applied = s.auth.Rejudge
+		s.revocations.hub, s.revocations.auth = hub, s.auth
+	}
 	s.metrics = newMetrics(s)
 	s.routes = newRoutes(s.table())
 	if s.openapi, err = openapiDocument(); err != nil {
@@ -67,6 +82,11 @@ func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
 	defer cancel()
 	if err := s.policies.load(ctx); err != nil {
 		return nil, err
+	}
+	if s.auth != nil {
+		if err := s.revocations.load(ctx); err != nil {
+			return nil, err
+		}
 	}
 
 	s.http = &http.Server{
@@ -105,7 +125,7 @@ func (s *Server) Listen() (net.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if !isLoopbackHost(hostOf(l.Addr().String())) {
+	if s.opts.Dev && !isLoopbackHost(hostOf(l.Addr().String())) {
 		l.Close()
 		return nil, fmt.Errorf("server: %s is not loopback, and in dev mode everyone who can connect may do everything: listen on 127.0.0.1", s.opts.Addr)
 	}
@@ -127,6 +147,13 @@ func (s *Server) Run(ctx context.Context) error {
 	follow, stop := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
 	workers.Go(func() { s.followPolicies(follow) })
+	if s.auth != nil {
+		workers.Go(func() {
+			s.revocations.follow(follow, func(err error) {
+				s.opts.Logger.Error("no credential is taken until the revocations can be read", "error", err)
+			})
+		})
+	}
 	defer workers.Wait()
 	defer stop()
 
@@ -180,7 +207,31 @@ func (s *Server) shutdown(delay time.Duration) error {
 		s.opts.Logger.Warn("requests were cut", "after", s.opts.DrainMax)
 		s.http.Close()
 	}
+	if s.auth != nil {
+		s.auth.Close() // before the log, where tickets are spent
+	}
 	return errors.Join(err, s.hub.Log().Close())
+}
+
+// ReloadAuth puts another auth section in force, whole or not at all. Streams
+// that it does not allow any more end.
+func (s *Server) ReloadAuth(cfg auth.Config) error {
+	if s.auth == nil {
+		return nil
+	}
+	if cfg.IsZero() {
+		return errors.New("server: nothing says who may do what: the auth section stays as it was")
+	}
+	if err := s.auth.Reload(cfg); err != nil {
+		return err
+	}
+	s.cookie.Store(&cfg.Cookie)
+	return s.policies.setSystem(systemRules(s.auth.MaxLifetime()))
+}
+
+// systemRules are matched before all others.
+func systemRules(maxLifetime time.Duration) []tailrace.TopicRule {
+	return append([]tailrace.TopicRule{configRule}, accessRules(maxLifetime)...)
 }
 
 // followPolicies puts in force what other nodes, or others on this one, store

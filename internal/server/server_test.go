@@ -54,7 +54,7 @@ func run(t *testing.T, s *Server) *harness {
 	return &harness{Server: s, t: t, url: "http://" + addr.String(), stop: stop}
 }
 
-// newServer makes a server that does not run.
+// newServer makes a server that does not run. Without auth it is in dev mode.
 func newServer(t *testing.T, hubOpts *tailrace.Options, opts *Options) *Server {
 	t.Helper()
 	h, o := tailrace.Options{DrainWindow: -1}, Options{DrainDelay: -1}
@@ -64,7 +64,7 @@ func newServer(t *testing.T, hubOpts *tailrace.Options, opts *Options) *Server {
 	if opts != nil {
 		o = *opts
 	}
-	o.Dev, o.Rules = true, h.Rules
+	o.Dev, o.Rules = o.Auth.IsZero(), h.Rules
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
@@ -75,6 +75,8 @@ func newServer(t *testing.T, hubOpts *tailrace.Options, opts *Options) *Server {
 	if o.Logger == nil {
 		o.Logger = quiet
 	}
+	var s *Server
+	h.OnDisconnect = func(c tailrace.ConnInfo) { s.StreamEnded(c) }
 	hub, err := tailrace.New(&h)
 	if err != nil {
 		t.Fatal(err)
@@ -84,11 +86,20 @@ func newServer(t *testing.T, hubOpts *tailrace.Options, opts *Options) *Server {
 		cancel()
 		hub.Shutdown(ctx)
 	})
-	s, err := New(hub, &o)
-	if err != nil {
+	if s, err = New(hub, &o); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// eventually waits for what follows soon from something that was seen.
+func (h *harness) eventually(what string, is func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }
 
 // answer is a response with its whole body.

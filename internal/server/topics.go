@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tailrace/tailrace"
+	"github.com/tailrace/tailrace/internal/auth"
 	"github.com/tailrace/tailrace/internal/problem"
 )
 
@@ -32,6 +33,9 @@ func (s *Server) listTopics(w http.ResponseWriter, c *call) error {
 	}
 	sel, err := tailrace.ParseSelector(pattern)
 	if err != nil {
+		return err
+	}
+	if err := s.decide(c, auth.Subscribe, []string{pattern}); err != nil {
 		return err
 	}
 	log, ctx := s.hub.Log(), c.Context()
