@@ -100,10 +100,12 @@ func (x *exam) stream(ctx context.Context) bool {
 	if published == probes {
 		x.judgeProbes(plain, packed)
 		x.resume(ctx, plain.events)
-		x.forget(ctx)
 	} else {
 		x.judgeOpening(plainOpens, packedOpens, packed)
 		x.resume(ctx, nil)
+	}
+	if x.made && published > 0 {
+		x.forget(ctx)
 	}
 	return true
 }
@@ -240,10 +242,8 @@ func (x *exam) compression(packed *delivery, holdsBack bool) {
 	x.add(f)
 }
 
-// forget deletes the topic that was made for this examination, if
-// the token may; else retention does so.
+// forget deletes the topic that was made for this examination, if the token
+// may; else retention does so.
 func (x *exam) forget(ctx context.Context) {
-	if x.made {
-		x.do(x.request(ctx, http.MethodDelete, "/v1/topics/"+x.opts.Topic, nil, ""))
-	}
+	x.do(x.request(ctx, http.MethodDelete, "/v1/topics/"+x.opts.Topic, nil, ""))
 }

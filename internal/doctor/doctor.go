@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -87,11 +88,12 @@ type exam struct {
 	opts   Options
 	base   *url.URL // its path ends with a slash
 	client *http.Client
-	name   string // of this examination, unlike that of any other
-	made   bool   // the topic is a new one
-	proxy  proxy  // set by the first check
-	cursor string // of the end of the topic before anything was published
-	held   bool   // what streams carry is held back until they end; set by stream
+	roots  *x509.CertPool // trusted authorities; nil are those of the system
+	name   string         // of this examination, unlike that of any other
+	made   bool           // the topic is a new one
+	proxy  proxy          // set by the first check
+	cursor string         // of the end of the topic before anything was published
+	held   bool           // what streams carry is held back until they end; set by stream
 
 	mu     sync.Mutex
 	report Report

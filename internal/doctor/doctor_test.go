@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -456,27 +455,6 @@ func TestHTTP10IsAFault(t *testing.T) {
 	r, err := Examine(t.Context(), Options{URL: l.Addr().String()})
 	if err != nil || found(r, Fault) != "reach http" || r.Protocol != "HTTP/1.0" {
 		t.Errorf("%v, %q\n%s", err, r.Protocol, tell(r))
-	}
-}
-
-// TestTLSFaults: a chain that nobody trusts is explained, and no request is
-// made over it.
-func TestTLSFaults(t *testing.T) {
-	t.Parallel()
-	var asked atomic.Bool
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS()
-	defer s.Close()
-	r, err := Examine(t.Context(), Options{URL: s.URL, Token: "secret"})
-	if err != nil || found(r, Fault) != "tls" || asked.Load() {
-		t.Errorf("%v; a request was made: %v\n%s", err, asked.Load(), tell(r))
-	}
-	plain := httptest.NewServer(http.NotFoundHandler())
-	defer plain.Close()
-	r, err = Examine(t.Context(), Options{URL: strings.Replace(plain.URL, "http:", "https:", 1)})
-	if err != nil || found(r, Fault) != "tls" || !strings.Contains(tell(r), "does not speak TLS") {
-		t.Errorf("%v\n%s", err, tell(r))
 	}
 }
 

@@ -30,11 +30,10 @@ func (x *exam) many(ctx context.Context) {
 	for _, e := range ears {
 		e.await(ctx, deadline, func() bool { return e.resp != nil })
 		e.mu.Lock()
-		switch {
-		case e.isStream():
+		if e.isStream() {
 			open++
 			connection = e.resp.Header.Get("Tailrace-Connection")
-		default:
+		} else {
 			why = "of another one: " + e.failure()
 		}
 		e.mu.Unlock()

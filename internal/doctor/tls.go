@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -41,7 +43,7 @@ func (x *exam) tls(ctx context.Context, state *tls.ConnectionState) {
 func (x *exam) tlsFault(ctx context.Context, err error) (Finding, bool) {
 	f := Finding{Check: checkTLS, Level: Fault, How: reason(err), Config: x.config(checkTLS)}
 	var verification *tls.CertificateVerificationError
-	var alert tls.AlertError
+	var op *net.OpError // an alert is one, of a type that has no name outside crypto/tls
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &verification):
@@ -50,7 +52,7 @@ func (x *exam) tlsFault(ctx context.Context, err error) (Finding, bool) {
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		f.What, f.Change = "the other side does not speak TLS", "write http:// in the URL, or switch TLS on there"
 		return f, true
-	case errors.As(err, &alert):
+	case errors.As(err, &op) && op.Op == "remote error", strings.HasPrefix(reason(err), "tls: "):
 		f.What, f.Change = "the TLS handshake fails", "look at the other side's log for its reason"
 		old := &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}
 		if state, err := x.handshake(ctx, old); err == nil {
@@ -91,6 +93,7 @@ func chainFault(err *tls.CertificateVerificationError) (what, change string) {
 func (x *exam) handshake(ctx context.Context, config *tls.Config) (*tls.ConnectionState, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+	config.RootCAs = x.roots
 	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", x.hostPort())
 	if err != nil {
 		return nil, err
