@@ -238,6 +238,7 @@ func (s *subscriber) rest() []string {
 	if err := s.lines.Err(); err != nil {
 		s.t.Errorf("the stream broke: %v", err)
 	}
+	client.CloseIdleConnections() // the server is about to close this one, which the client does not know yet
 	return lines
 }
 

@@ -63,8 +63,8 @@ func (ws *watches) end(id string) {
 	}
 }
 
-// StreamEnded has to be called when a stream of the hub has ended, from the
-// hub's OnDisconnect: nobody watches it any more.
+// StreamEnded has to be called from the hub's OnDisconnect, which follows each
+// head that named a connection: nobody watches the stream any more.
 func (s *Server) StreamEnded(c tailrace.ConnInfo) { s.watches.end(c.ID) }
 
 // serveStream serves a stream, and ends it as soon as its principal may not go
@@ -72,21 +72,14 @@ func (s *Server) StreamEnded(c tailrace.ConnInfo) { s.watches.end(c.ID) }
 // when the watch begins; what happened before is seen then. Where the fast
 // engine takes the connection over, serving returns before the stream ends.
 func (s *Server) serveStream(w http.ResponseWriter, c *call, sub *tailrace.Subscription, topics []string) {
-	rec, _ := w.(*response)
-	if s.auth == nil || rec == nil {
-		s.hub.Serve(w, c.Request, sub)
-		return
-	}
-	id := ""
-	rec.before = func() {
-		if id = rec.Header().Get("Tailrace-Connection"); id != "" {
-			s.watches.put(id, s.watchStream(id, c.principal, topics))
+	if rec, _ := w.(*response); rec != nil && s.auth != nil {
+		rec.before = func() {
+			if id := rec.Header().Get("Tailrace-Connection"); id != "" {
+				s.watches.put(id, s.watchStream(id, c.principal, topics))
+			}
 		}
 	}
 	s.hub.Serve(w, c.Request, sub)
-	if _, open := s.hub.Connection(id); id != "" && !open {
-		s.watches.end(id) // also where the head could not be written: the hub tells nobody of such a stream
-	}
 }
 
 func (s *Server) watchStream(id string, p *auth.Principal, topics []string) *watched {
