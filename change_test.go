@@ -152,7 +152,9 @@ func testChangeOfAnOpenStream(t *testing.T) {
 	publishers.Wait()
 	post("a")
 	post("b/1")
-	read(func(*sse.Event) bool { return seen["a"] == counts["a"] && seen["b/1"] == counts["b/1"] && seen["b/2"] == counts["b/2"] })
+	read(func(*sse.Event) bool {
+		return seen["a"] == counts["a"] && seen["b/1"] == counts["b/1"] && seen["b/2"] == counts["b/2"]
+	})
 }
 
 // A change of a stream that has ended, or ends meanwhile, is answered.

@@ -17,6 +17,7 @@ type shards struct {
 	started atomic.Bool // list and behind are set
 	list    []*shard
 	behind  *streamQueue // streams that the log serves
+	filters *streamQueue // those of them with a filter, so that none waits for one
 	wg      sync.WaitGroup
 }
 
@@ -26,7 +27,7 @@ func (h *Hub) startShards() bool {
 		return false
 	}
 	h.shards.once.Do(func() {
-		h.shards.behind = newStreamQueue()
+		h.shards.behind, h.shards.filters = newStreamQueue(), newStreamQueue()
 		for i := range h.cores {
 			sh, err := newShard(h, i)
 			if err != nil {
@@ -42,7 +43,10 @@ func (h *Hub) startShards() bool {
 			h.shards.wg.Go(sh.reap)
 		}
 		for range replayReaders() {
-			h.shards.wg.Go(h.replay)
+			h.shards.wg.Go(func() { h.replay(h.shards.behind) })
+		}
+		for range replayReaders() / 2 {
+			h.shards.wg.Go(func() { h.replay(h.shards.filters) })
 		}
 		h.shards.started.Store(true)
 	})
@@ -84,6 +88,7 @@ func (h *Hub) stopShards() {
 		sh.ended.close()
 	}
 	h.shards.behind.close()
+	h.shards.filters.close()
 	h.shards.wg.Wait()
 }
 
@@ -141,9 +146,9 @@ func (q *streamQueue) close() {
 
 // replay is a worker: it takes one step of a stream that the log serves and
 // gives it back to its shard.
-func (h *Hub) replay() {
+func (h *Hub) replay(queue *streamQueue) {
 	for {
-		s, waited := h.shards.behind.take()
+		s, waited := queue.take()
 		if s == nil {
 			return
 		}

@@ -40,6 +40,15 @@ func (h *Hub) wakeShards(*feed) {}
 func (h *Hub) sweepShards()     {}
 func (h *Hub) stopShards()      {}
 
-func (h *Hub) takeOver(*stream, http.ResponseWriter, *http.Request) bool { return false }
+type handover struct{}
+
+func (*handover) drop() {}
+
+func (h *Hub) prepare(http.ResponseWriter, *http.Request) *handover {
+	h.counters.fastRefused(fastOff)
+	return nil
+}
+
+func (h *Hub) takeOver(*handover, *stream, http.ResponseWriter) bool { return false }
 
 func (h *Hub) shardCounts() []atomic.Int32 { return nil }

@@ -81,8 +81,8 @@ func (s *stream) catchUp() error {
 	if !p.more && whole {
 		return s.atHead()
 	}
-	if s.feed.covers(s.cur.Pos) {
-		s.setBehind(false)
+	if s.feed.covers(s.cur.Pos) || half != 0 && s.live && s.skip != Resume {
+		s.setBehind(false) // after the rest of an event it is the policy's turn
 	} else if n == 0 && s.beat.Swap(false) {
 		return s.heartbeat() // a long way through events of others
 	}

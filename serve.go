@@ -129,6 +129,8 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 		h.opts.OnConnect(s.Info())
 	}
 	port := s.port.Load()
+	over := h.prepare(w, r)
+	defer over.drop()
 	port.writing.Store(h.tick.Load())
 	out, err := sse.Accept(w, r, &sse.AcceptOptions{
 		WriteTimeout: -1, // the hub's sweeper knows
@@ -141,7 +143,7 @@ func (h *Hub) serveStream(w http.ResponseWriter, r *http.Request, sub *Subscript
 	port.writing.Store(0)
 	port.out = out
 	defer out.Close()
-	if h.takeOver(s, w, r) {
+	if h.takeOver(over, s, w) {
 		s.shard.Load().add(s, s.begin(sub, &page))
 		return true
 	}

@@ -380,7 +380,11 @@ func (sh *shard) turn(s *stream) {
 		}
 		if s.behind || s.snap != nil || s.change.Load() != nil {
 			c.working, c.room = true, false
-			sh.hub.shards.behind.put(s)
+			if s.wants.filter != nil {
+				sh.hub.shards.filters.put(s)
+			} else {
+				sh.hub.shards.behind.put(s)
+			}
 			return
 		}
 		more, err := s.guardedStep()

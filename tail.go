@@ -110,7 +110,7 @@ func (h *Hub) follow(cur Cursor) (next Cursor, more bool, woken *pass, err error
 	if idle && len(h.feeds) > 0 {
 		return cur, true, nil, nil // a feed was made meanwhile and wants its events
 	}
-	var dirty []*feed
+	dirty := []*feed{} // not nil, which is all
 	var matched []*feed
 	for i := range page.Events {
 		ev := &page.Events[i]

@@ -21,48 +21,88 @@ const (
 // unsentLimit bounds what the kernel holds for a reader that stalls.
 const unsentLimit = 128 << 10
 
-// takeOver gives s to a shard if the connection allows it: HTTP/1.1 straight
-// from net/http, with nothing in between that encodes. The head is out; on
-// false nothing has changed.
-func (h *Hub) takeOver(s *stream, w http.ResponseWriter, r *http.Request) bool {
-	why, portable := h.whyPortable(w, r)
-	if !portable && !h.startShards() {
-		why, portable = fastOff, true
-	}
-	if !portable && !h.hijack(s, w) {
-		why, portable = fastWrapper, true
-	}
-	if portable {
-		h.counters.fastRefused(why)
-	}
-	return !portable
+// handover is a connection that the fast engine may take over.
+type handover struct {
+	fd   int // its own, of the same socket; -1 once it is somebody else's
+	sock socket
 }
 
-// whyPortable says what keeps a stream from the fast engine, if anything does.
-func (h *Hub) whyPortable(w http.ResponseWriter, r *http.Request) (why fastRefusal, portable bool) {
+// prepare looks whether the fast engine may take the connection over: HTTP/1.1
+// straight from net/http, a descriptor for it, and nothing in between that
+// hides it. It comes before the head, which says that the connection closes
+// then: a proxy must not keep it for another request. Nil leaves the stream to
+// the portable engine.
+func (h *Hub) prepare(w http.ResponseWriter, r *http.Request) *handover {
+	why, sock := h.whyPortable(w, r)
+	fits := sock.tcp != nil
+	if fits && !h.startShards() {
+		why, fits = fastOff, false
+	}
+	if fits {
+		fd, err := dup(sock.tcp, h.opts.StallTimeout)
+		if err == nil {
+			w.Header().Set("Connection", "close")
+			return &handover{fd, sock}
+		}
+		why = fastDescriptors
+	}
+	h.counters.fastRefused(why)
+	return nil
+}
+
+// drop gives a handover up that has not been used.
+func (o *handover) drop() {
+	if o != nil && o.fd >= 0 {
+		syscall.Close(o.fd)
+		o.fd = -1
+	}
+}
+
+// takeOver gives s to a shard. The head is out; on false nothing has changed.
+func (h *Hub) takeOver(o *handover, s *stream, w http.ResponseWriter) bool {
+	if o == nil {
+		return false
+	}
+	head := w.Header()
+	if head.Get("Content-Encoding") != "" || head.Get("Content-Length") != "" || head.Get("Content-Type") != "text/event-stream" {
+		h.counters.fastRefused(fastEncoding)
+		return false
+	}
+	if !h.hijack(o, s, w) {
+		h.counters.fastRefused(fastWrapper)
+		return false
+	}
+	return true
+}
+
+// whyPortable says what keeps a stream from the fast engine, or returns its
+// socket.
+func (h *Hub) whyPortable(w http.ResponseWriter, r *http.Request) (fastRefusal, socket) {
+	none := socket{}
 	head := w.Header()
 	switch {
 	case h.opts.DisableFastEngine:
-		return fastOff, true
+		return fastOff, none
 	case r.ProtoMajor >= 2:
-		return fastHTTP2, true
+		return fastHTTP2, none
 	case r.ProtoMajor != 1 || r.ProtoMinor != 1:
-		return fastProtocol, true
+		return fastProtocol, none
 	case r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
-		return fastRequest, true
-	case head.Get("Content-Encoding") != "" || head.Get("Content-Length") != "" || head.Get("Content-Type") != "text/event-stream":
-		return fastEncoding, true
+		return fastRequest, none
+	case head.Get("Content-Encoding") != "" || head.Get("Content-Length") != "":
+		return fastEncoding, none
 	case r.Context().Value(http.ServerContextKey) == nil:
-		return fastWrapper, true
+		return fastWrapper, none
 	}
 	conn, ok := connUnder(w)
 	if !ok {
-		return fastWrapper, true
+		return fastWrapper, none
 	}
-	if _, ok := socketOf(conn); !ok {
-		return fastListener, true
+	sock, ok := socketOf(conn)
+	if !ok {
+		return fastListener, none
 	}
-	return 0, false
+	return 0, sock
 }
 
 // connUnder returns the connection of a writer whose chain of Unwrap ends in
@@ -116,38 +156,21 @@ func socketOf(conn net.Conn) (s socket, ok bool) {
 	return socket{}, false
 }
 
-// hijack takes the socket out of net/http and out of the runtime's poller. On
-// true the stream is the fast engine's, even if it is to end at once.
-func (h *Hub) hijack(s *stream, w http.ResponseWriter) bool {
-	conn, rw, err := http.NewResponseController(w).Hijack()
+// hijack takes the socket out of net/http and out of the runtime's poller.
+func (h *Hub) hijack(o *handover, s *stream, w http.ResponseWriter) bool {
+	_, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return false
 	}
-	c := &fastConn{fd: -1, slot: -1, at: -1}
-	sock, ok := socketOf(conn)
 	if rw.Reader.Buffered() > 0 {
 		// More bytes behind the request: they never get an answer here.
 		s.closing.Store(&ending{"client", "pipelined"})
 	}
-	if ok {
-		fd, err := dup(sock.tcp, h.opts.StallTimeout)
-		if err == nil {
-			c.fd, c.tls, c.raw = int32(fd), sock.tls, sock.raw
-		} else {
-			h.counters.fastRefused(fastDescriptors)
-		}
-	}
-	if c.fd < 0 {
-		// No descriptor is left: the client comes back.
-		conn.SetWriteDeadline(time.Now().Add(time.Second))
-		conn.Write(lastChunk)
-		conn.Close()
-		c.err = errGone
-	} else {
-		sock.tcp.Close() // but not the socket, which c.fd is
-		if c.raw != nil {
-			c.raw.taken, c.raw.TCPConn = true, nil
-		}
+	c := &fastConn{fd: int32(o.fd), slot: -1, at: -1, tls: o.sock.tls, raw: o.sock.raw}
+	o.fd = -1
+	o.sock.tcp.Close() // but not the socket, which c.fd is
+	if c.raw != nil {
+		c.raw.taken, c.raw.TCPConn = true, nil
 	}
 
 	sh := h.pickShard()
