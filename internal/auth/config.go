@@ -13,12 +13,12 @@ const (
 // Config is the section auth of the configuration. Zero durations are the
 // defaults. Of a secret and its file at most one is set.
 type Config struct {
-	Anonymous AnonymousConfig `config:"anonymous"`
-	Keys      []KeyConfig     `config:"keys" help:"API keys, as tailrace keys new prints them; a YAML list of"`
-	Issuers   []IssuerConfig  `config:"issuers" help:"issuers of JSON Web Tokens; a YAML list of"`
-	Cookie    CookieConfig    `config:"cookie"`
-	Hook      HookConfig      `config:"hook"`
-	Tickets   TicketConfig    `config:"tickets"`
+	Anonymous AnonymousConfig `config:"anonymous" help:"what needs no credentials"`
+	Keys      []KeyConfig     `config:"keys" help:"API keys, as tailrace keys new prints them" example:"{name: shop, hash: \"sha256:…\", grants: {publish: [\"orders/**\"]}}"`
+	Issuers   []IssuerConfig  `config:"issuers" help:"issuers of JSON Web Tokens" example:"{iss: \"https://id.example.com\", aud: [tailrace], algs: [ES256], jwks_url: \"https://id.example.com/jwks.json\"}"`
+	Cookie    CookieConfig    `config:"cookie" help:"the session cookie of browsers"`
+	Hook      HookConfig      `config:"hook" help:"a webhook that is asked for decisions"`
+	Tickets   TicketConfig    `config:"tickets" help:"one-time tickets for a bare EventSource"`
 }
 
 // AnonymousConfig is what requests without credential may do.
@@ -29,27 +29,27 @@ type AnonymousConfig struct {
 
 // KeyConfig is one API key.
 type KeyConfig struct {
-	Name     string   `config:"name"`
-	Hash     string   `config:"hash"` // sha256:<hex> of the whole key
-	Grants   Grants   `config:"grants"`
-	Expires  string   `config:"expires"`  // RFC 3339; "" is never
-	Networks []string `config:"networks"` // where it may come from; none is everywhere
+	Name     string   `config:"name" help:"1 to 64 letters, digits, dots, dashes and underscores"`
+	Hash     string   `config:"hash" help:"sha256: and the hash of the whole key, in hexadecimal digits"`
+	Grants   Grants   `config:"grants" help:"what its bearer may do"`
+	Expires  string   `config:"expires" help:"when it ends, such as 2027-01-31T00:00:00Z; empty is never"`
+	Networks []string `config:"networks" help:"networks and addresses that it may come from; empty is everywhere"`
 }
 
 // IssuerConfig is who signs tokens, with what, and what their bearers may do
 // besides what the tokens say. One of JWKSURL, KeyFile and the secret is set.
 type IssuerConfig struct {
-	Issuer       string        `config:"iss"`
-	Audience     []string      `config:"aud"`
-	Algorithms   []string      `config:"algs"`
-	JWKSURL      string        `config:"jwks_url"`
-	KeyFile      string        `config:"key_file"` // public key in PEM, or a JSON Web Key Set
-	Secret       string        `config:"secret" secret:"yes"`
-	SecretFile   string        `config:"secret_file"`
-	Profile      string        `config:"profile" oneof:"rfc9068"`
-	MaxLifetime  time.Duration `config:"max_lifetime"`
-	AllowPrivate bool          `config:"allow_private"` // jwks_url may be in a private network
-	Grants       Grants        `config:"grants"`
+	Issuer       string        `config:"iss" help:"what the tokens have as iss"`
+	Audience     []string      `config:"aud" help:"what the tokens have as aud when they are for this server; one of these"`
+	Algorithms   []string      `config:"algs" help:"algorithms that it signs with, of one kind of key"`
+	JWKSURL      string        `config:"jwks_url" help:"https URL of its JSON Web Key Set; this, key_file or a secret"`
+	KeyFile      string        `config:"key_file" help:"file with its public key in PEM, or with a JSON Web Key Set"`
+	Secret       string        `config:"secret" help:"the secret that it signs with (HS256, HS384, HS512), as long as the hash at least" secret:"yes"`
+	SecretFile   string        `config:"secret_file" help:"file with the secret"`
+	Profile      string        `config:"profile" help:"empty, or what RFC 9068 demands of access tokens" oneof:"rfc9068"`
+	MaxLifetime  time.Duration `config:"max_lifetime" help:"longest life of a token, from its beginning to its end" default:"24h"`
+	AllowPrivate bool          `config:"allow_private" help:"jwks_url may be in a private network"`
+	Grants       Grants        `config:"grants" help:"what its bearer may do"`
 }
 
 // CookieConfig is the session cookie of browsers.

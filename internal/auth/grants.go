@@ -23,11 +23,11 @@ const (
 // Grants are rights: selectors of topics for each action, and models of the
 // gateway. They only ever add. The slices are not changed once set.
 type Grants struct {
-	Publish   []string `config:"publish" json:"publish,omitempty"`
-	Subscribe []string `config:"subscribe" json:"subscribe,omitempty"`
-	Presence  []string `config:"presence" json:"presence,omitempty"`
-	Admin     []string `config:"admin" json:"admin,omitempty"`
-	Gateway   []string `config:"gateway" json:"gateway,omitempty"` // names of models; * is any
+	Publish   []string `config:"publish" help:"topics and patterns to publish to" json:"publish,omitempty"`
+	Subscribe []string `config:"subscribe" help:"topics and patterns to read" json:"subscribe,omitempty"`
+	Presence  []string `config:"presence" help:"topics and patterns whose presence may be seen" json:"presence,omitempty"`
+	Admin     []string `config:"admin" help:"topics and patterns to administer; ** is the server too" json:"admin,omitempty"`
+	Gateway   []string `config:"gateway" help:"models of the gateway; * is any" json:"gateway,omitempty"`
 }
 
 // lists returns the selectors by action, in the order of the struct.

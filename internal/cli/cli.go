@@ -121,7 +121,7 @@ disk, so that every subscriber gets every event after its last one, in order.
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.serveCommand(), a.pubCommand(), a.subCommand(), a.configCommand(),
+	root.AddCommand(a.tokenCommand(), a.keysCommand(), a.serveCommand(), a.pubCommand(), a.subCommand(), a.configCommand(),
 		a.healthcheckCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }

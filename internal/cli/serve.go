@@ -76,7 +76,7 @@ func (a *app) serve(ctx context.Context, c *config.Config, dev bool) error {
 
 		DisableFastEngine: c.Engine == "portable",
 
-		OnConnect:    func(s tailrace.ConnInfo) { logStream(logger, "stream opened", s) },
+		OnConnect: func(s tailrace.ConnInfo) { logStream(logger, "stream opened", s) },
 		OnDisconnect: func(s tailrace.ConnInfo) {
 			srv.StreamEnded(s)
 			logStream(logger, "stream ended", s)
