@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -59,10 +60,13 @@ func (s *Server) connection(c *tailrace.ConnInfo) connection {
 	return shown
 }
 
+// narrowTime is how long a stream may take to let topics go.
+const narrowTime = 5 * time.Second
+
 // refreshToken puts the bearer of the request in the place of whoever opened a
 // stream, so that the stream outlives the credential it was opened with. It
-// must be the same principal, who may still read all of it, and by the same
-// filter, which a stream keeps.
+// must be the same principal, with the same filter, which a stream keeps. Topics
+// that it may not read any more leave the stream, which ends with the last.
 func (s *Server) refreshToken(w http.ResponseWriter, c *call) error {
 	if s.auth == nil {
 		return errDevAuth()
@@ -80,22 +84,45 @@ func (s *Server) refreshToken(w http.ResponseWriter, c *call) error {
 	if !old.principal.SameAs(c.principal) {
 		return problem.New("principal-mismatch", "the stream was opened by another principal")
 	}
-	if err := s.decide(c, auth.Subscribe, old.topics); err != nil {
+	topics, lost := s.stillAllowed(c, old.topics)
+	if len(topics) == 0 {
+		s.hub.Disconnect(c.name, auth.Forbidden)
+		return noContent(w)
+	}
+	if err := s.decide(c, auth.Subscribe, topics); err != nil {
 		return err
 	}
-	switch p := c.principal; {
-	case !old.principal.SameAs(p):
-		return problem.New("principal-mismatch", "the stream was opened by another principal")
-	case !sameFilter(old.principal, p):
+	if !old.principal.SameAs(c.principal) || !sameFilter(old.principal, c.principal) {
 		return problem.New("principal-mismatch", "the new token has another filter, which an open stream cannot take; open a new one")
 	}
-	next := s.watchStream(c.name, c.principal, old.topics)
+	if len(lost) > 0 {
+		ctx, cancel := context.WithTimeout(c.Context(), narrowTime)
+		defer cancel()
+		if _, _, err := s.hub.Change(ctx, c.name, tailrace.Change{Remove: lost, Reason: auth.Forbidden}); err != nil {
+			s.hub.Disconnect(c.name, auth.Forbidden) // it must not go on with what it has
+			return noContent(w)
+		}
+	}
+	next := s.watchStream(c.name, c.principal, topics)
 	if !s.watches.replace(c.name, old, next) {
 		next.stop()
 		return tailrace.ErrNoConnection
 	}
 	old.stop()
 	return noContent(w)
+}
+
+// stillAllowed divides topics into those that the principal of the request may
+// read and those that it may not.
+func (s *Server) stillAllowed(c *call, topics []string) (allowed, lost []string) {
+	for _, t := range topics {
+		if _, refusal := s.auth.Decide(c.Request, auth.Subscribe, []string{t}); refusal != nil && refusal.Name == "forbidden" {
+			lost = append(lost, t)
+		} else {
+			allowed = append(allowed, t)
+		}
+	}
+	return allowed, lost
 }
 
 // sameFilter reports whether the filters of two principals let the same events

@@ -83,6 +83,9 @@ func (s *Server) subscribe(w http.ResponseWriter, c *call) error {
 		return problem.New("forbidden", "a ticket opens streams and nothing else")
 	}
 	if err := s.decide(c, auth.Subscribe, topics); err != nil {
+		if sendBusy(w, c.Request, sub, err) {
+			return nil
+		}
 		return err
 	}
 	c.Request = withoutTicket(c.Request)

@@ -111,7 +111,7 @@ func TestEveryProblemTypeIsProduced(t *testing.T) {
 		"wrong-host":           get("/livez", "Host", "evil.example"),
 		"auth-unavailable": func() answer {
 			g := startGuarded(t, nil)
-			g.auth.SetRevocationsKnown(false)
+			g.trustNobody()
 			return g.do("GET", "/v1/connections", "", g.as("admin")...)
 		},
 		"csrf":          func() answer { return g.do("POST", "/v1/topics/room/1", "x", "Cookie", "__Host-tailrace=x") },

@@ -158,11 +158,18 @@ func TestRevocationsAreKeptAndFollowed(t *testing.T) {
 	g.eventually("the other server to follow", func() bool { return len(second.auth.Revocations()) == 2 })
 }
 
+// trustNobody makes what was revoked unreadable, and waits until the server
+// knows.
+func (g *guarded) trustNobody() {
+	g.t.Helper()
+	g.log.failRead(errors.New("the disk is gone"))
+	g.eventually("the server not to be ready", func() bool { return g.do("GET", "/readyz", "").StatusCode == 503 })
+}
+
 func TestUnreadableRevocationsTrustNobody(t *testing.T) {
 	g := startGuarded(t, nil)
 	sub := g.open("/v1/topics/room/1", g.as("reader")...)
-	g.log.failRead(errors.New("the disk is gone"))
-	g.eventually("the server not to be ready", func() bool { return g.do("GET", "/readyz", "").StatusCode == 503 })
+	g.trustNobody()
 	if m := g.do("GET", "/readyz?verbose=1", "").wantProblem(t, "unavailable"); !strings.Contains(stringOf(m), "revocations") {
 		t.Errorf("not ready because of %v", m)
 	}
@@ -264,7 +271,6 @@ func TestRefreshKeepsAStreamOpen(t *testing.T) {
 	path := "/v1/connections/" + sub.id() + "/token"
 	g.do("POST", path, "", bearer(token(t, map[string]any{"sub": "u8"}))...).wantProblem(t, "principal-mismatch")
 	g.do("POST", path, "", g.as("reader")...).wantProblem(t, "principal-mismatch")
-	g.do("POST", path, "", bearer(token(t, map[string]any{"tailrace": map[string]any{"subscribe": []string{"hall/*"}}}))...).wantProblem(t, "forbidden")
 	g.do("POST", path, "", bearer(token(t, map[string]any{"tailrace": map[string]any{"subscribe": []string{"room/*"}, "filter": "true"}}))...).wantProblem(t, "principal-mismatch")
 	g.do("POST", "/v1/connections/none/token", "", g.as("reader")...).wantProblem(t, "connection-not-found")
 	g.do("POST", path, "").wantProblem(t, "unauthenticated")
@@ -278,6 +284,42 @@ func TestRefreshKeepsAStreamOpen(t *testing.T) {
 		t.Errorf("the connection is %+v", c)
 	}
 	g.wantWatched(1)
+}
+
+func TestRefreshTakesAwayWhatIsNotAllowedAnyMore(t *testing.T) {
+	g := startGuarded(t, nil)
+	may := func(topics ...string) []string {
+		return bearer(token(t, map[string]any{"tailrace": map[string]any{"subscribe": topics}}))
+	}
+	sub := g.open("/v1/events?topic=room/1&topic=hall/*&hello=1", may("room/*", "hall/*")...)
+	path := "/v1/connections/" + sub.id() + "/token"
+	sub.waitFor("event: tailrace.live")
+	g.do("POST", path, "", may("room/*")...).wantStatus(t, 204)
+	sub.waitFor("event: tailrace.topics")
+	if data := sub.waitFor("data: "); !strings.Contains(data, `"forbidden"`) || !strings.Contains(data, `"topics":["room/1"]`) {
+		t.Errorf("the stream was told %s", data)
+	}
+	g.do("POST", "/v1/topics/hall/1", "not for them", g.as("admin")...).wantStatus(t, 200)
+	g.do("POST", "/v1/topics/room/1", "for them", g.as("admin")...).wantStatus(t, 200)
+	if data := sub.waitFor("data: "); data != "for them" {
+		t.Errorf("the stream has %q", data)
+	}
+	g.do("POST", path, "", may("lobby")...).wantStatus(t, 204)
+	sub.wantEnd(auth.Forbidden)
+}
+
+// Any status but 200 ends a native EventSource for good.
+func TestEventSourceIsToldToComeBack(t *testing.T) {
+	g := startGuarded(t, nil)
+	g.trustNobody()
+	a := g.do("GET", "/v1/topics/room/1", "", append(g.as("reader"), "User-Agent", "Mozilla/5.0")...).wantStatus(t, 200)
+	if !strings.HasPrefix(a.body, ": busy\nretry: ") || a.Header.Get("Content-Type") != "text/event-stream" || a.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("an EventSource got %q %v", a.body, a.Header)
+	}
+	for _, target := range []string{"/v1/topics/room/1?hello=1", "/v1/topics/room/1?format=json"} {
+		g.do("GET", target, "", append(g.as("reader"), "User-Agent", "Mozilla/5.0")...).wantProblem(t, "auth-unavailable")
+	}
+	g.do("GET", "/v1/topics/room/1?token=x", "", "User-Agent", "Mozilla/5.0").wantProblem(t, "token-in-url")
 }
 
 // A bare EventSource sends no Authorization, and asks again by the same URL
