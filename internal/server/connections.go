@@ -103,12 +103,9 @@ func (s *Server) refreshToken(w http.ResponseWriter, c *call) error {
 			return noContent(w)
 		}
 	}
-	next := s.watchStream(c.name, c.principal, topics)
-	if !s.watches.replace(c.name, old, next) {
-		next.stop()
-		return tailrace.ErrNoConnection
+	if !s.rewatch(c.name, old, c.principal, topics) {
+		return tailrace.ErrNoConnection // or another has refreshed it meanwhile
 	}
-	old.stop()
 	return noContent(w)
 }
 

@@ -22,8 +22,10 @@ const (
 
 // writeJSON answers 200 with v.
 func writeJSON(w http.ResponseWriter, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false) // an answer is no page, and a URL in it is to be copied
+	if err := e.Encode(v); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -31,7 +33,7 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-store")
 	}
-	w.Write(append(body, '\n'))
+	w.Write(body.Bytes())
 	return nil
 }
 

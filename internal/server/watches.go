@@ -40,18 +40,6 @@ func (ws *watches) get(id string) *watched {
 	return ws.open[id]
 }
 
-// replace puts next in the place of old and reports whether old was still
-// there.
-func (ws *watches) replace(id string, old, next *watched) bool {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.open[id] != old {
-		return false
-	}
-	ws.open[id] = next
-	return true
-}
-
 // end stops the watch on a connection. Ending twice is no error.
 func (ws *watches) end(id string) {
 	ws.mu.Lock()
@@ -87,6 +75,24 @@ func (s *Server) watchStream(id string, p *auth.Principal, topics []string) *wat
 		s.hub.Disconnect(id, reason) // one that has just ended is what was wanted
 	})
 	return &watched{p, topics, stop}
+}
+
+// rewatch watches a stream for another principal, or other topics, and reports
+// whether old, what it was watched for, still was in force.
+func (s *Server) rewatch(id string, old *watched, p *auth.Principal, topics []string) bool {
+	next := s.watchStream(id, p, topics) // before the old one stops, so that nothing is missed
+	s.watches.mu.Lock()
+	same := s.watches.open[id] == old
+	if same {
+		s.watches.open[id] = next
+	}
+	s.watches.mu.Unlock()
+	if same {
+		old.stop()
+	} else {
+		next.stop()
+	}
+	return same
 }
 
 // watchRequest ends the context of a request that lasts, a long-poll or an
