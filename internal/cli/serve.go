@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +33,7 @@ or what needs no credentials. tailrace config init writes a file to start from.
 
 Every key is also a variable (--drain.window is TAILRACE_DRAIN_WINDOW) and a key
 of the file that --config names. A flag wins over a variable, that over the file.
+SIGHUP reloads auth and policies; streams that they do not allow any more end.
 The first SIGINT or SIGTERM drains, the second ends the process now; what was
 acknowledged is on disk either way.`,
 		Example: "  tailrace serve --dev\n  tailrace serve --config tailrace.yaml",
@@ -42,13 +45,13 @@ acknowledged is on disk either way.`,
 		if err != nil {
 			return err
 		}
-		return a.serve(ctx, c, dev)
+		return a.serve(ctx, c, dev, load)
 	})
 	return cmd
 }
 
 // serve runs until ctx ends and the server has drained.
-func (a *app) serve(ctx context.Context, c *config.Config, dev bool) error {
+func (a *app) serve(ctx context.Context, c *config.Config, dev bool, load func() (*config.Config, bool, error)) error {
 	logger := a.logger(c)
 	var srv *server.Server // set before the hub has a stream
 	log, err := openLog(c, logger)
@@ -117,11 +120,36 @@ func (a *app) serve(ctx context.Context, c *config.Config, dev bool) error {
 	if err != nil {
 		return errors.Join(err, hub.Shutdown(ctx), log.Close())
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // before anybody is told that the server is there
+	defer signal.Stop(hangup)
 	a.welcome(c, addr, dev)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go a.keepMemory(ctx, hub)
+	go reload(ctx, hangup, srv, load, logger)
 	return srv.Run(ctx)
+}
+
+// reload puts auth and policies in force anew on each hangup, until ctx ends. A
+// configuration with any fault changes nothing.
+func reload(ctx context.Context, hangup <-chan os.Signal, srv *server.Server, load func() (*config.Config, bool, error), logger *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		c, _, err := load()
+		if err == nil {
+			err = srv.Reload(c.Auth, c.Rules())
+		}
+		if err != nil {
+			logger.Error("the configuration stays as it was", "error", err)
+			continue
+		}
+		logger.Info("auth and policies are reloaded; all else takes a restart")
+	}
 }
 
 // keepAll is in force from the opening of the log until the server has read

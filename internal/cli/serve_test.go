@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tailrace/tailrace/internal/auth"
@@ -14,14 +15,14 @@ import (
 
 // guardedServer runs a server with that configuration until stop is called, or
 // the test ends.
-func guardedServer(t *testing.T, file string) (url string, stop func()) {
+func guardedServer(t *testing.T, file string) (url string, errw *buffer, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var errw buffer
+	errw = &buffer{}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if code := Run(ctx, []string{"serve", "--config", file, "--listen.http", "127.0.0.1:0"}, nil, strings.NewReader(""), io.Discard, &errw); code != 0 {
+		if code := Run(ctx, []string{"serve", "--config", file, "--listen.http", "127.0.0.1:0"}, nil, strings.NewReader(""), io.Discard, errw); code != 0 {
 			t.Errorf("the server ended with %d:\n%s", code, errw.String())
 		}
 	}()
@@ -31,7 +32,7 @@ func guardedServer(t *testing.T, file string) (url string, stop func()) {
 	}
 	t.Cleanup(stop)
 	errw.wait(t, "the log is in")
-	return welcomeURL.FindString(errw.String()), stop
+	return welcomeURL.FindString(errw.String()), errw, stop
 }
 
 // ask makes a request with a credential, or none, and returns its status.
@@ -70,7 +71,7 @@ func TestServeWithAuth(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	url, stop := guardedServer(t, file)
+	url, _, stop := guardedServer(t, file)
 	for _, c := range []struct {
 		method, path, key string
 		want              int
@@ -98,8 +99,35 @@ func TestServeWithAuth(t *testing.T) {
 	}
 	stop()
 
-	url, _ = guardedServer(t, file)
+	url, errw, _ := guardedServer(t, file)
 	if got := ask(t, "POST", url+"/v1/topics/demo", keys["app"], "x"); got != 401 {
 		t.Errorf("a revoked key after a restart: %d", got)
+	}
+
+	// A hangup reloads the file, unless anything in it is wrong.
+	hangUp := func(text, told string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		self, err := os.FindProcess(os.Getpid())
+		if err == nil {
+			err = self.Signal(syscall.SIGHUP)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		errw.wait(t, told)
+	}
+	if got := ask(t, "GET", url+"/v1/topics/open?format=json", "", ""); got != 401 {
+		t.Errorf("a topic that is not public: %d", got)
+	}
+	hangUp(config+"policies: [{pattern: open, public: true}]\nlisten: {htp: x}\n", "stays as it was")
+	if got := ask(t, "GET", url+"/v1/topics/open?format=json", "", ""); got != 401 {
+		t.Errorf("after a wrong configuration: %d", got)
+	}
+	hangUp(config+"policies: [{pattern: open, public: true}]\n", "are reloaded")
+	if got := ask(t, "GET", url+"/v1/topics/open?format=json", "", ""); got != 200 {
+		t.Errorf("a topic that is public: %d", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tailrace/tailrace/internal/auth"
 	"github.com/tailrace/tailrace/internal/problem"
 )
 
@@ -45,6 +46,11 @@ func (s *Server) readyz(w http.ResponseWriter, c *call) error {
 	if s.draining.Load() || s.hub.Draining() {
 		checks[0] = check{Name: "serving", Detail: "draining"}
 		refusal = &problem.Problem{Name: "draining", Detail: "the server is about to stop", RetryAfter: 5 * time.Second}
+	}
+	if verbose && s.auth != nil && s.decide(c, auth.Admin, nil) != nil {
+		for i := range checks {
+			checks[i].Detail = "" // errors of the log say where it is
+		}
 	}
 	if refusal != nil {
 		if verbose {

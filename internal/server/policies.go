@@ -33,11 +33,11 @@ var configRule = tailrace.TopicRule{
 // use.
 type policies struct {
 	hub     *tailrace.Hub
-	file    []tailrace.TopicRule
 	applied func() // called after other rules are in force, with mu held; nil is nothing
 
 	mu     sync.Mutex           // guards what follows, and the order of changes
 	system []tailrace.TopicRule // before all others
+	file   []tailrace.TopicRule // of the configuration, after all others
 	api    []tailrace.TopicRule
 	head   tailrace.Cursor // of the event that holds api; zero while there was none
 	loaded bool            // api is in force
@@ -88,6 +88,19 @@ func (p *policies) apply(api []tailrace.TopicRule, head tailrace.Cursor) error {
 		p.applied()
 	}
 	return nil
+}
+
+// setFile puts other rules of the configuration in force and returns those
+// before, which stay if there is an error.
+func (p *policies) setFile(rules []tailrace.TopicRule) (before []tailrace.TopicRule, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, p.file = p.file, rules
+	if err := p.apply(p.api, p.head); err != nil {
+		p.file = before
+		return nil, err
+	}
+	return before, nil
 }
 
 // setSystem puts other rules of the system in force.

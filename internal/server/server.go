@@ -50,6 +50,8 @@ type Server struct {
 
 	bodyTime, restTime time.Duration // the constants, shorter in tests
 
+	reloading sync.Mutex // orders reloads
+
 	mu       sync.Mutex
 	listener net.Listener // nil until Listen
 }
@@ -213,17 +215,22 @@ func (s *Server) shutdown(delay time.Duration) error {
 	return errors.Join(err, s.hub.Log().Close())
 }
 
-// ReloadAuth puts another auth section in force, whole or not at all. Streams
-// that it does not allow any more end.
-func (s *Server) ReloadAuth(cfg auth.Config) error {
-	if s.auth == nil {
-		return nil
+// Reload puts another auth section and other topic rules of the configuration
+// in force, both or neither. Streams that they do not allow any more end. In
+// dev mode cfg does not count.
+func (s *Server) Reload(cfg auth.Config, rules []tailrace.TopicRule) error {
+	if s.auth != nil && cfg.IsZero() {
+		return errors.New("server: nothing says who may do what: all stays as it was")
 	}
-	if cfg.IsZero() {
-		return errors.New("server: nothing says who may do what: the auth section stays as it was")
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	before, err := s.policies.setFile(rules)
+	if err != nil || s.auth == nil {
+		return err
 	}
 	if err := s.auth.Reload(cfg); err != nil {
-		return err
+		_, back := s.policies.setFile(before)
+		return errors.Join(err, back)
 	}
 	s.cookie.Store(&cfg.Cookie)
 	return s.policies.setSystem(systemRules(s.auth.MaxLifetime()))

@@ -203,15 +203,22 @@ func TestReloadEndsStreamsOfRemovedKeys(t *testing.T) {
 	}
 	bad := cfg
 	bad.Keys = append([]auth.KeyConfig{{Name: "x", Hash: "md5:1"}}, cfg.Keys...)
+	open := []tailrace.TopicRule{{Pattern: "hall/*", Public: true}}
 	for _, wrong := range []auth.Config{bad, {}} {
-		if err := g.ReloadAuth(wrong); err == nil {
+		if err := g.Reload(wrong, open); err == nil {
 			t.Error("a wrong configuration was taken")
 		}
 	}
+	if err := g.Reload(cfg, []tailrace.TopicRule{{Pattern: "a/**/b"}}); err == nil {
+		t.Error("a wrong pattern was taken")
+	}
+	g.do("GET", "/v1/topics/hall/1?format=json", "").wantProblem(t, "unauthenticated")
+	g.do("GET", "/v1/topics/news/1?format=json", "").wantStatus(t, 200)
 	g.do("GET", "/v1/topics/room/1?format=json", "", g.as("reader")...).wantStatus(t, 200)
-	if err := g.ReloadAuth(cfg); err != nil {
+	if err := g.Reload(cfg, nil); err != nil {
 		t.Fatal(err)
 	}
+	g.do("GET", "/v1/topics/news/1?format=json", "").wantProblem(t, "unauthenticated")
 	removed.wantEnd(auth.Revoked)
 	narrowed.wantEnd(auth.Forbidden)
 	g.do("GET", "/v1/topics/room/1?format=json", "", g.as("reader")...).wantProblem(t, "invalid-token")
