@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -190,6 +191,9 @@ func (s Selector) overlaps(t Selector) bool {
 	return false
 }
 
+// lostRights are the reasons of Disconnect that ConnInfo.Reason names too.
+var lostRights = []string{"expired", "revoked", "forbidden"}
+
 // Disconnect ends a stream at the next event border with a jittered
 // reconnection time. The client may come back: this does not bar it. reason is
 // told to clients that asked for control events; "" is "disconnected".
@@ -201,7 +205,11 @@ func (h *Hub) Disconnect(connID, reason string) error {
 	if reason == "" {
 		reason = "disconnected"
 	}
-	s.endSoon(ending{"disconnected", printable(reason)})
+	kind := "disconnected"
+	if slices.Contains(lostRights, reason) {
+		kind = reason
+	}
+	s.endSoon(ending{kind, printable(reason)})
 	return nil
 }
 

@@ -311,6 +311,15 @@ func quality(accept []string, typ, subtype string) float64 {
 	return q
 }
 
+// ParseFrom reads a From as the parameter from has it: "new", "start", "last:N",
+// a time, or a span back from now such as "-10m". The empty text is new.
+func ParseFrom(text string) (f From, err error) {
+	if text != "" {
+		err = f.parse(text)
+	}
+	return f, err
+}
+
 // parse reads "new", "start", "last:N", a time, or a span back from now such
 // as "-10m".
 func (f *From) parse(v string) error {

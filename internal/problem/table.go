@@ -56,6 +56,7 @@ var table = []Type{
 	{"origin-refused", 403, "Origin refused", "A page of another origin may not do this. In dev mode only pages on this machine may write."},
 	{"outcome-unknown", 503, "Outcome unknown", "The log did not answer in time: the event may or may not be stored. With an id, repeat the request: it is stored once."},
 	{"partial-publish", 409, "Partly published", "Some topics have the event and some do not; results has one entry for each."},
+	{"patch-timeout", 504, "The stream takes too long", "The stream has not come to the change in time, because its reader is slow or far behind. The change may still happen: the stream says so with tailrace.topics."},
 	{"precondition-required", 428, "Precondition required", "Send If-Match with the ETag of what you read, so that no change of others is lost."},
 	{"principal-mismatch", 403, "Another principal", "A stream goes on only under a credential of whoever opened it. Open a new one."},
 	{"rate-limited", 429, "Rate limited", "Too many requests. Come back after Retry-After."},

@@ -149,6 +149,7 @@ func TestEveryRouteAsksForItsRight(t *testing.T) {
 		{route: "GET /v1/connections/{id}", target: "/v1/connections/x", wrong: "reader", right: "admin"},
 		{route: "DELETE /v1/connections/{id}", target: "/v1/connections/x", wrong: "reader", right: "admin"},
 		{route: "POST /v1/connections/{id}/events", target: "/v1/connections/x/events", body: "x", wrong: "writer", right: "admin"},
+		{route: "PATCH /v1/connections/{id}", target: "/v1/connections/x", body: `{"remove":["a"]}`, right: "reader"},
 		{route: "POST /v1/connections/{id}/token", target: "/v1/connections/x/token", right: "reader"},
 		{route: "POST /v1/broadcast", target: "/v1/broadcast", body: "x", wrong: "writer", right: "admin"},
 		{route: "POST /v1/session", target: "/v1/session", right: "reader"},

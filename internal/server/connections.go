@@ -60,9 +60,6 @@ func (s *Server) connection(c *tailrace.ConnInfo) connection {
 	return shown
 }
 
-// narrowTime is how long a stream may take to let topics go.
-const narrowTime = 5 * time.Second
-
 // refreshToken puts the bearer of the request in the place of whoever opened a
 // stream, so that the stream outlives the credential it was opened with. It
 // must be the same principal, with the same filter, which a stream keeps. Topics
@@ -96,7 +93,7 @@ func (s *Server) refreshToken(w http.ResponseWriter, c *call) error {
 		return problem.New("principal-mismatch", "the new token has another filter, which an open stream cannot take; open a new one")
 	}
 	if len(lost) > 0 {
-		ctx, cancel := context.WithTimeout(c.Context(), narrowTime)
+		ctx, cancel := context.WithTimeout(c.Context(), s.changeTime)
 		defer cancel()
 		if _, _, err := s.hub.Change(ctx, c.name, tailrace.Change{Remove: lost, Reason: auth.Forbidden}); err != nil {
 			s.hub.Disconnect(c.name, auth.Forbidden) // it must not go on with what it has

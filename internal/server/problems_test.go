@@ -88,6 +88,7 @@ func TestEveryProblemTypeIsProduced(t *testing.T) {
 		"origin-refused":        publish("/v1/topics/demo", "x", "Origin", "https://evil.example"),
 		"outcome-unknown":       func() answer { return failing(context.DeadlineExceeded, publish("/v1/topics/demo", "x")) },
 		"partial-publish":       publish("/v1/events?topic=demo&topic=closable", "x"),
+		"patch-timeout":         func() answer { return changeTooSlow(t) },
 		"precondition-required": func() answer { return h.do("PUT", "/v1/policies", "{}") },
 		"reserved-topic":        publish("/v1/topics/$x", "x"),
 		"reserved-type":         publish("/v1/topics/demo?event=tailrace.gap", "x"),

@@ -51,6 +51,7 @@ func (s *Server) table() []endpoint {
 		{method: "DELETE", path: "/v1/connections", do: auth.Admin, whole: true, params: []string{"topic", "principal", "node", "reason"}, problems: []string{"invalid-topic"}, serve: s.disconnectMany},
 		{method: "GET", path: "/v1/connections/{id}", do: auth.Admin, whole: true, problems: []string{"connection-not-found"}, serve: s.showConnection},
 		{method: "DELETE", path: "/v1/connections/{id}", do: auth.Admin, whole: true, params: []string{"reason"}, problems: []string{"connection-not-found"}, serve: s.disconnect},
+		{method: "PATCH", path: "/v1/connections/{id}", do: auth.Subscribe, decides: true, body: true, problems: []string{"body-timeout", "connection-not-found", "connection-slow", "invalid-json", "invalid-topic", "patch-timeout", "principal-mismatch", "too-large", "unsupported-encoding"}, serve: s.changeTopics},
 		{method: "POST", path: "/v1/connections/{id}/events", do: auth.Admin, whole: true, params: []string{"event", "retry"}, body: true, problems: append([]string{"connection-not-found", "connection-slow"}, controlProblems...), serve: s.sendToOne},
 		{method: "POST", path: "/v1/broadcast", do: auth.Admin, params: []string{"topic", "event", "retry"}, body: true, problems: append([]string{"invalid-topic"}, controlProblems...), serve: s.broadcast},
 		{method: "POST", path: "/v1/connections/{id}/token", do: auth.Subscribe, decides: true, problems: []string{"connection-not-found", "not-supported", "principal-mismatch"}, serve: s.refreshToken},

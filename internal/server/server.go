@@ -48,7 +48,7 @@ type Server struct {
 	unused      newConns
 	draining    atomic.Bool
 
-	bodyTime, restTime time.Duration // the constants, shorter in tests
+	bodyTime, restTime, changeTime time.Duration // the constants, shorter in tests
 
 	reloading sync.Mutex // orders reloads
 
@@ -63,7 +63,7 @@ func New(hub *tailrace.Hub, opts *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{hub: hub, opts: o, filters: filter.NewSet(nil), policies: &policies{hub: hub, file: o.Rules, system: systemRules(auth.DefaultMaxLifetime)}, bodyTime: bodyTime, restTime: restTime}
+	s := &Server{hub: hub, opts: o, filters: filter.NewSet(nil), policies: &policies{hub: hub, file: o.Rules, system: systemRules(auth.DefaultMaxLifetime)}, bodyTime: bodyTime, restTime: restTime, changeTime: changeTime}
 	if s.auth, err = s.newAccess(); err != nil {
 		return nil, err
 	}
