@@ -328,9 +328,11 @@ func TestPipelinedBytes(t *testing.T) {
 		return conn, sse.NewDecoder(resp.Body, nil)
 	}
 	var ev sse.Event
-	_, dec := open(request + evil)
-	if err := dec.Decode(&ev); err != io.EOF {
-		t.Errorf("a pipelined request: event %q (%v), want the end", ev.Data, err)
+	if *engine == "auto" { // else net/http serves them when the stream has ended
+		_, dec := open(request + evil)
+		if err := dec.Decode(&ev); err != io.EOF {
+			t.Errorf("a pipelined request: event %q (%v), want the end", ev.Data, err)
+		}
 	}
 
 	conn, dec := open(request)
