@@ -33,7 +33,7 @@ type wirePage struct {
 
 // pageBuffers are those of pages of one stream.
 var pageBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, 2*maxOwnPage)
+	b := make([]byte, 0, maxOwnPage+maxOwnPage/2) // a stalled portable stream holds one
 	return &b
 }}
 
