@@ -1,7 +1,7 @@
 GO ?= go
 FOR ?= 1m
 
-.PHONY: help fmt lint test race fuzz bench docs soak vuln deps
+.PHONY: help fmt lint test race fuzz bench chart docs soak vuln deps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ fuzz: ## each fuzz target for FOR (1m)
 bench: ## measure ratios, one table; BENCH=log,replay for some groups, ROW='M1 ' for some rows, ROUNDS=5
 	$(GO) run ./bench $(if $(BENCH),-only=$(BENCH)) $(if $(ROW),-row='$(ROW)') $(if $(ROUNDS),-rounds=$(ROUNDS))
 
+chart: ## have helm check the chart of deploy/
+	scripts/chart
+
 docs: ## the reference of the configuration, from its structs
 	scripts/docs
 
@@ -33,5 +36,5 @@ soak: ## kill -9, trim and restart under load for FOR (1m)
 vuln: ## known vulnerabilities, if the database can be reached
 	scripts/vuln
 
-deps: ## what the tests need besides Go: Chromium, nginx, curl
+deps: ## what the tests need besides Go: browsers, proxies, checkers of deploy/
 	scripts/deps

@@ -183,7 +183,7 @@ func (s Selector) overlaps(t Selector) bool {
 			}
 		}
 		for _, q := range s.Patterns {
-			if covers(p, q) || covers(q, p) {
+			if Covers(p, q) || Covers(q, p) {
 				return true
 			}
 		}

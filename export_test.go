@@ -7,9 +7,6 @@ func (h *Hub) SetRingFrames(n int) { h.ringFrames = n }
 // Hint wakes the tail as the log does.
 func (h *Hub) Hint() { h.hint() }
 
-// Covers is covers.
-func Covers(p, q string) bool { return covers(p, q) }
-
 // StreamForms are the forms of a frame that are kept with it.
 const StreamForms = int(sharedForms)
 

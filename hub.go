@@ -277,7 +277,7 @@ func (h *Hub) overflow(s Selector) OverflowPolicy {
 	for _, p := range s.Patterns {
 		found := Resume
 		for _, r := range *h.rules.Load() {
-			if r.Pattern == p || covers(r.Pattern, p) {
+			if r.Pattern == p || Covers(r.Pattern, p) {
 				found = r.Overflow
 				break
 			}
@@ -285,35 +285,6 @@ func (h *Hub) overflow(s Selector) OverflowPolicy {
 		milder(found)
 	}
 	return policy
-}
-
-// covers reports whether every topic that the pattern q matches is matched by
-// the pattern p.
-func covers(p, q string) bool {
-	if strings.HasPrefix(q, "$") && !strings.HasPrefix(p, "$") {
-		return false
-	}
-	for {
-		pseg, prest, pmore := strings.Cut(p, "/")
-		if pseg == "**" && !pmore {
-			return true
-		}
-		qseg, qrest, qmore := strings.Cut(q, "/")
-		if pseg == "*" {
-			if qseg == "**" {
-				return false
-			}
-		} else if pseg != qseg || qseg == "*" || qseg == "**" {
-			return false
-		}
-		if pmore != qmore {
-			return false
-		}
-		if !pmore {
-			return true
-		}
-		p, q = prest, qrest
-	}
 }
 
 // Publish appends events and returns when they are as durable as their topics'

@@ -82,7 +82,7 @@ func TestCoversIsStrongerThanMatch(t *testing.T) {
 		{"a/*", "a/*", true}, {"*/b", "a/b", true}, {"*/b", "*/b", true}, {"*/b", "a/*", false},
 		{"$s/**", "$s/x", true}, {"$s/**", "$s/**", true}, {"a", "a", true}, {"a", "*", false},
 	} {
-		if got := covers(c.p, c.q); got != c.want {
+		if got := Covers(c.p, c.q); got != c.want {
 			t.Errorf("covers(%q, %q) = %v", c.p, c.q, got)
 		}
 	}
@@ -92,7 +92,7 @@ func TestCoversIsStrongerThanMatch(t *testing.T) {
 		if CheckPattern(p) != nil || CheckPattern(q) != nil {
 			continue
 		}
-		if covers(p, q) && MatchPattern(q, name) && !MatchPattern(p, name) {
+		if Covers(p, q) && MatchPattern(q, name) && !MatchPattern(p, name) {
 			t.Fatalf("%q covers %q, and %q matches only the second", p, q, name)
 		}
 	}

@@ -133,3 +133,24 @@ func sortedSet(s []string) []string {
 	slices.Sort(c)
 	return slices.Compact(c)
 }
+
+// Covers reports whether every name that q matches is matched by p. Both are
+// valid names or patterns; a name is the pattern that matches itself only.
+func Covers(p, q string) bool {
+	if strings.HasPrefix(q, "$") && !strings.HasPrefix(p, "$") {
+		return false
+	}
+	for {
+		pseg, prest, pmore := strings.Cut(p, "/")
+		qseg, qrest, qmore := strings.Cut(q, "/")
+		switch {
+		case pseg == "**":
+			return true // valid patterns have it last; q has at least one segment here
+		case qseg == "**", pseg != "*" && pseg != qseg, pmore != qmore:
+			return false
+		case !pmore:
+			return true
+		}
+		p, q = prest, qrest
+	}
+}

@@ -266,11 +266,12 @@ func testGarbageCollectionDuringEverything(t *testing.T) {
 
 // The same while each collection stops the world.
 func TestWithTheWorldStopped(t *testing.T) {
-	if !long {
-		t.Skip("a long form")
-	}
 	leavesNothing(t)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^(TestGarbageCollectionDuringEverything|TestPlacesAreUsedAgain|TestEveryCutOfAFrame|TestShutdownInAStorm)$")
+	tests := "TestGarbageCollectionDuringEverything|TestEveryCutOfAFrame"
+	if long {
+		tests += "|TestPlacesAreUsedAgain|TestShutdownInAStorm"
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^("+tests+")$")
 	cmd.Env = append(os.Environ(), "GODEBUG=gcstoptheworld=1", "TAILRACE_LONG=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -268,20 +267,6 @@ func TestChartValuesHaveASchema(t *testing.T) {
 	for name := range schema {
 		if _, ok := values[name]; !ok && name != "global" { // which helm adds
 			t.Errorf("%s is in the schema only", name)
-		}
-	}
-}
-
-// TestChartIsLinted asks helm itself.
-func TestChartIsLinted(t *testing.T) {
-	helm, err := exec.LookPath("helm")
-	if err != nil {
-		t.Skip("no helm on this machine: the chart is rendered by this test's own means only")
-	}
-	values := []string{"--set", "image.repository=registry/tailrace,tls.secretName=certificate,serviceMonitor.enabled=true,networkPolicy.enabled=true"}
-	for _, args := range [][]string{{"lint", "--strict", "helm/tailrace"}, {"template", "--kube-version", "1.30", "prod", "helm/tailrace"}} {
-		if out, err := exec.Command(helm, append(args, values...)...).CombinedOutput(); err != nil {
-			t.Errorf("helm %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
 }

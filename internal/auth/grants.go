@@ -88,7 +88,7 @@ func (g *Grants) grant(do Action, topic string) string {
 	}
 	for _, l := range g.lists() {
 		if l.action == do {
-			return first(*l.list, func(selector string) bool { return covers(selector, topic) })
+			return first(*l.list, func(selector string) bool { return tailrace.Covers(selector, topic) })
 		}
 	}
 	return ""

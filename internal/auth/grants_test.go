@@ -44,7 +44,7 @@ func TestCovers(t *testing.T) {
 		{"user/u1/**", "user/**", false},
 		{"user/u1/**", "user/u1/../u2", true}, // dots have no meaning in names
 	} {
-		if got := covers(tc.grant, tc.want); got != tc.covered {
+		if got := tailrace.Covers(tc.grant, tc.want); got != tc.covered {
 			t.Errorf("covers(%q, %q) = %v", tc.grant, tc.want, got)
 		}
 	}
@@ -92,7 +92,7 @@ func TestCoversAgreesWithMatching(t *testing.T) {
 				break
 			}
 		}
-		got := covers(grant, want)
+		got := tailrace.Covers(grant, want)
 		if got && escape != "" {
 			t.Fatalf("covers(%q, %q), but %q is matched by the second only", grant, want, escape)
 		}

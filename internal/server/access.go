@@ -53,34 +53,13 @@ func (s *Server) authenticate(c *call) error { return s.decide(c, auth.Open, nil
 func everybodyMay(rules []tailrace.TopicRule, selector string) bool {
 	for _, r := range rules {
 		switch {
-		case covers(r.Pattern, selector):
+		case tailrace.Covers(r.Pattern, selector):
 			return r.Public
 		case !r.Public && overlaps(r.Pattern, selector):
 			return false
 		}
 	}
 	return false
-}
-
-// covers reports whether the pattern p matches every name that q, a name or
-// pattern, matches.
-func covers(p, q string) bool {
-	if strings.HasPrefix(q, "$") && !strings.HasPrefix(p, "$") {
-		return false
-	}
-	for {
-		pseg, prest, pmore := strings.Cut(p, "/")
-		qseg, qrest, qmore := strings.Cut(q, "/")
-		switch {
-		case pseg == "**":
-			return true
-		case qseg == "**", pseg != "*" && pseg != qseg, pmore != qmore:
-			return false
-		case !pmore:
-			return true
-		}
-		p, q = prest, qrest
-	}
 }
 
 // overlaps reports whether some name may be matched by both p and q.

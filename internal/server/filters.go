@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/tailrace/tailrace"
 	"github.com/tailrace/tailrace/internal/auth"
@@ -50,13 +51,18 @@ func (s *Server) forcedFilter(p *auth.Principal) (string, error) {
 // filterProblem answers for a filter that is not used.
 func filterProblem(err error) error {
 	var bad *filter.Error
+	var claim *filter.ClaimError
 	var limit *filter.LimitError
 	switch {
+	case errors.As(err, &claim), errors.As(err, &bad) && bad.Token:
+		return problem.New("invalid-token", "the token's filter: %v", err)
 	case errors.As(err, &bad):
 		return problem.New("invalid-filter", "%s", bad.Reason).
 			With("offset", bad.Offset).With("line", bad.Line).With("column", bad.Column)
 	case errors.As(err, &limit):
-		return problem.New("rate-limited", "%v", err)
+		p := problem.New("rate-limited", "%v", err).With("limit", limit.Max)
+		p.RetryAfter = time.Minute // streams end when they end
+		return p
 	case errors.Is(err, filter.ErrTooExpensive):
 		return problem.New("filter-too-expensive", "%v", err)
 	}
